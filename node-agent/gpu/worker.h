@@ -1,0 +1,75 @@
+/* The protocol between whoever wants something done to a device and ccnode-device, the only program that touches
+ * hardware (design 3.5).
+ *
+ *   ccnode-device --host-root DIR [--lock-dir DIR] BDF     steps for one device
+ *   ccnode-device --host-root DIR node                     steps for the node
+ *
+ * The parent writes one step a line on the worker's standard input, "STEP[ ARGUMENT]\n", and the worker answers
+ * each with one JSON object on one line of standard output, in order. Steps are straight-line blocking code; the
+ * parent keeps the deadlines (worker_deadline_ms()) and abandons a worker that is late: it may sit in the kernel,
+ * unkillable, for minutes. At end of input the worker restores power/control, releases the lock and exits 0.
+ * Between two steps it sleeps in read(2); so a parent can hold several workers at a barrier (stage on all, then
+ * reset all). A failed step does not end the worker.
+ *
+ * The worker of a device holds an exclusive lock (flock) on <lock-dir>/<bdf> from its first step that touches the
+ * device until it exits; the file holds its pid. A second one fails that step with EBUSY naming the pid.
+ *
+ * Answer: {"step":"stage","ok":true,"ms":12,…} or
+ *         {"step":"stage","ok":false,"ms":12,"code":"EREMOTEIO","device_status":483,
+ *          "error":"knob 45 (PPCIE) refused by firmware, status 0x1e3","cure":"update the GPU firmware …"}
+ * "code" is the errno name; "device_status" only with EREMOTEIO; "cure" may be absent.
+ *
+ * | step              | does                                                              | extra members of the answer |
+ * |-------------------|-------------------------------------------------------------------|------------------------------|
+ * | query             | wake, memory enable, firewall and boot wait, read modes and knobs | active pending capable[] booted fault |
+ * | knobs             | every product-reconfiguration knob                                | knobs: [{id,name,value|null,status}] |
+ * | wake              | power/control on (old value kept), wait for D0, memory enable     | |
+ * | stage MODE        | check permissions, then write the knobs that differ, in the safe order | writes: count |
+ * | check-staged MODE | read the knobs back and compare                                   | pending |
+ * | reset [flr|sbr]   | refuse when held; kernel reset through sysfs "reset", method chosen| method |
+ * | wait-boot         | until firmware says boot complete                                 | |
+ * | verify MODE       | CC bits and PPCIe bit both as MODE wants                          | active |
+ * | sleep             | put power/control back                                            | |
+ * | unbind            | refuse when held; whole IOMMU group; until the driver link is gone| driver: what was bound |
+ * | bind DRIVER       | whole group; "auto" = best VFIO variant by modules.alias          | driver, group, cdev |
+ * | release           | clear driver_override and probe, so the host driver may take it   | driver |
+ * | remove            | sysfs remove of a dead device                                     | |
+ * node steps:
+ * | holders           | every process that uses an NVIDIA device or its VFIO nodes        | holders: [{bdf,pid,comm,what}] |
+ * | load-module NAME  | modprobe below the host root; nothing when built in or loaded     | loaded |
+ * | rescan            | sysfs rescan of the PCI bus                                       | |
+ *
+ * A device that is held through VFIO answers query, stage and reset with EBUSY. Nothing a device or sysfs says is
+ * trusted: JSON strings are escaped, values bounded.
+ */
+#ifndef CCN_GPU_WORKER_H
+#define CCN_GPU_WORKER_H
+
+enum worker_step {
+    WORKER_QUERY,
+    WORKER_KNOBS,
+    WORKER_WAKE,
+    WORKER_STAGE,
+    WORKER_CHECK_STAGED,
+    WORKER_RESET,
+    WORKER_WAIT_BOOT,
+    WORKER_VERIFY,
+    WORKER_SLEEP,
+    WORKER_UNBIND,
+    WORKER_BIND,
+    WORKER_RELEASE,
+    WORKER_REMOVE,
+    WORKER_HOLDERS,
+    WORKER_LOAD_MODULE,
+    WORKER_RESCAN,
+    WORKER_STEP_MAX,
+};
+
+const char *worker_step_name(enum worker_step step);
+/* worker_step_find() - Return: the step of that name, or WORKER_STEP_MAX. */
+enum worker_step worker_step_find(const char *name, unsigned long len);
+/* worker_deadline_ms() - how long the parent waits for the answer; derived from the limits of the protocol
+ * (boot 10 s + firewall 5 s, kernel FLR ready poll, …), each explained in worker.c. */
+int worker_deadline_ms(enum worker_step step);
+
+#endif
