@@ -1,0 +1,55 @@
+/* What cannot be re-observed, kept across restarts (design 3.4): <state directory>/journal.json.
+ *
+ * One JSON object {"version":1,"checksum":"sha256 of the rest"…}; written whole by fs_replace(durable) before
+ * hardware is written and after it was verified. A journal that is truncated, has another checksum or a newer version
+ * is set aside as journal.json.bad-<n> (at most a few are kept), reported by the caller, never trusted: the agent
+ * then starts from observation alone.
+ */
+#ifndef CCN_AGENT_JOURNAL_H
+#define CCN_AGENT_JOURNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+#include "base/host.h"
+#include "node-agent/gpu/device.h"
+
+struct journal_device {
+    char bdf[BDF_SIZE];
+    uint16_t device_id;         /* another device in the slot: the entry does not count */
+    char original_driver[32];   /* before we first bound it to VFIO; "" = none */
+    enum cc_mode verified_mode; /* UNKNOWN = none */
+    bool settled;               /* pending equalled active when it was verified */
+    enum cc_mode changing_to;   /* a change is under way; UNKNOWN = none */
+};
+
+struct journal {
+    char boot_id[40]; /* of the boot in which verified modes were recorded */
+    size_t n;
+    struct journal_device devices[NV_MAX_DEVICES];
+};
+
+/* journal_find() - Return: the entry of @bdf or NULL. journal_put() - the entry of @bdf, made when absent; when the
+ * journal is full the oldest entry that is neither verified nor changing goes. */
+const struct journal_device *journal_find(const struct journal *journal, const char *bdf);
+struct journal_device *journal_put(struct journal *journal, const char *bdf);
+
+/* journal_verified_mode() - the mode the journal vouches for: same boot, same device, settled, no change under way;
+ * else CC_MODE_UNKNOWN. */
+enum cc_mode journal_verified_mode(const struct journal *journal, const struct nv_device *dev,
+                                   const char *boot_id);
+
+/* Pure halves, fuzzed. journal_format(): text is the caller's. */
+char *journal_format(const struct journal *journal);
+int journal_parse(const char *text, size_t len, struct journal *ret, struct err *err);
+
+/**
+ * journal_load() - the journal of @dir below the host root
+ * Return: 1 read; 0 there is none (ret empty); negative: unusable and set aside, ret empty, @err says what and where.
+ */
+int journal_load(const struct host *host, const char *dir, struct journal *ret, struct err *err);
+int journal_save(const struct host *host, const char *dir, const struct journal *journal,
+                 struct err *err);
+
+#endif

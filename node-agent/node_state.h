@@ -1,0 +1,52 @@
+/* Shared vocabulary of the agent: what was observed of one node. Plain data, owned by whoever holds the struct. */
+#ifndef CCN_AGENT_NODE_STATE_H
+#define CCN_AGENT_NODE_STATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "node-agent/gpu/device.h"
+
+#define NODE_MAX_PODS                                                                              \
+    8 /* per device; kubelet gives a device to one pod, migrations of names may show two */
+
+struct pod_ref {
+    char namespace[64];
+    char name[254];
+};
+
+/* Where the mode of a device is known from. */
+enum knowledge {
+    KNOWN_NOT,       /* never read, or someone holds it and the journal cannot vouch for it */
+    KNOWN_REGISTERS, /* read from the device by a worker since its last change of hands */
+    KNOWN_JOURNAL,   /* held through VFIO; the journal recorded it as verified in this boot */
+};
+
+struct observed_device {
+    struct nv_device dev;
+    enum knowledge knowledge;
+    struct nv_report report; /* meaningful unless KNOWN_NOT */
+    size_t n_holders;        /* processes; all of them, the array is cut at NV_MAX_HOLDERS */
+    struct nv_holder holders[NV_MAX_HOLDERS];
+    size_t n_pods;
+    struct pod_ref pods[NODE_MAX_PODS];
+    bool quarantined;    /* an abandoned worker still sits in the kernel with it */
+    unsigned failures;   /* in a row */
+    int64_t retry_at_ms; /* not before, after a failure; 0 = at once */
+    char error[512];     /* the last failure: step, what was seen, cure; "" = none */
+};
+
+struct observed {
+    size_t n;
+    struct observed_device devices[NV_MAX_DEVICES]; /* sorted by BDF */
+    bool holders_known;                             /* the /proc scan worked */
+    bool pods_known;       /* PodResources answered; always true without Kubernetes */
+    char unknown_why[256]; /* when one of the two is false */
+    char boot_id[40];
+    bool snp, tdx;     /* the host can start confidential guests */
+    char lockdown[24]; /* "none", "integrity", "confidentiality", "" = kernel without lockdown */
+    bool iommu;        /* at least one IOMMU group exists */
+};
+
+#endif
