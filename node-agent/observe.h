@@ -1,0 +1,53 @@
+/* Looks at the node without changing anything: sysfs inventory, who uses what (a "holders" step of a node worker),
+ * which pods were given what (PodResources), host TEE and lockdown state. Registers are not read here: that is a
+ * DECISION_QUERY of the plan, since it wakes a device.
+ */
+#ifndef CCN_AGENT_OBSERVE_H
+#define CCN_AGENT_OBSERVE_H
+
+#include "node-agent/config.h"
+#include "node-agent/journal.h"
+#include "node-agent/node_state.h"
+#include "node-agent/workers.h"
+
+/* What a process remembers of a device between two looks; cleared when the device vanishes or changes hands. */
+struct memory_device {
+    char bdf[BDF_SIZE];
+    uint16_t device_id;
+    bool report_valid;
+    struct nv_report report;
+    int64_t read_at_ms;
+    bool was_held; /* seen in use since the report: it is then void */
+    unsigned failures;
+    int64_t retry_at_ms;
+    char error[640];
+};
+
+struct memory {
+    size_t n;
+    struct memory_device devices[NV_MAX_DEVICES];
+};
+
+struct memory_device *memory_put(struct memory *memory, const struct nv_device *dev);
+
+struct observe_request {
+    bool
+        holders; /* scan /proc: costs a process; needed before a change, at start, and after an event */
+    bool pods; /* ask PodResources; false also where there is no kubelet: pods_known is then true */
+    const char *pod_resources_socket; /* below the host root */
+};
+
+/**
+ * observe_start() - one look
+ * @memory: read for reports and failures, updated: devices that went are forgotten, held ones are marked
+ * @previous: holders and pods are taken over from it when not asked for; may be NULL
+ * @cb: once, from the loop; @observed is valid inside the callback only. r < 0: sysfs could not be read at all.
+ */
+void observe_start(struct workers *workers, const struct host *host, struct loop *loop,
+                   const struct observe_request *request, struct memory *memory,
+                   const struct journal *journal, const struct observed *previous,
+                   void (*cb)(void *arg, int r, const struct observed *observed,
+                              const struct err *err),
+                   void *arg);
+
+#endif
