@@ -1,0 +1,1 @@
+"""Stand-in for the kubelet's device manager and PodResources API."""
