@@ -162,6 +162,9 @@ async def _body(reader, writer, headers):
     if not length.isdigit():
         raise BadRequest(400, "bad Content-Length")
     if int(length) > BODY_MAX:
+        left = min(int(length), 64 << 20)       # read it, or the answer is lost in a reset
+        while left and (piece := await reader.read(min(left, 1 << 16))):
+            left -= len(piece)
         raise BadRequest(413, f"request body of {length} bytes is larger than the limit of {BODY_MAX}")
     return await reader.readexactly(int(length)) if int(length) else b""
 

@@ -432,6 +432,9 @@ def _new_pod(obj):
     spec.setdefault("schedulerName", "default-scheduler")
     for container in spec.get("containers", []) + spec.get("initContainers", []):
         resources = container.setdefault("resources", {})
+        for kind in ("limits", "requests"):         # quantities are strings, however they were written
+            if kind in resources:
+                resources[kind] = {name: str(amount) for name, amount in resources[kind].items()}
         for name, amount in (resources.get("limits") or {}).items():
             resources.setdefault("requests", {}).setdefault(name, amount)
     status = {"phase": "Pending", "qosClass": "Burstable"}
