@@ -64,3 +64,12 @@ def openapi(registry, group, version):
                                         "x-kubernetes-preserve-unknown-fields": True}
     return {"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": VERSION["gitVersion"]}, "paths": paths,
             "components": {"schemas": schemas}}
+
+
+def openapi_v2():
+    """Swagger 2.0 without definitions, as protobuf (google/gnostic openapiv2/OpenAPIv2.proto: Document{swagger 1, info 2},
+    Info{title 1, version 2}): kubectl before 1.26 asks for it and then skips the validation of what it does not find."""
+    def text(number, value):
+        return bytes([number << 3 | 2, len(value)]) + value
+    info = text(1, b"Kubernetes") + text(2, VERSION["gitVersion"].encode())
+    return text(1, b"2.0") + text(2, info)

@@ -122,6 +122,8 @@ class Rest:
             return Reply(200, discovery.api_groups(self.registry))
         if parts == ["api", "v1"]:
             return Reply(200, discovery.resource_list(self.registry, "", "v1"))
+        if parts == ["openapi", "v2"]:
+            return Reply(200, discovery.openapi_v2(), content_type="application/com.github.proto-openapi.spec.v2.v1.0+protobuf")
         if parts == ["openapi", "v3"]:
             return Reply(200, discovery.openapi_index(self.registry))
         if parts == ["openapi", "v3", "api", "v1"]:
