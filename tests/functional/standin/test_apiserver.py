@@ -119,6 +119,14 @@ class Patches(Case):
         self.assertEqual(self.server.raw("POST", "/api/v1/nodes", b"x" * (4 << 20))[0], 413)
         self.assertEqual(self.server.call("GET", "/apis/nothing/v1/things")[0], 404)
 
+    def test_wrong_types_are_not_stored(self):
+        before = self.version()
+        for body in ({"metadata": {"labels": [1]}}, {"metadata": {"name": 5}}, {"spec": 1}, {"spec": {"taints": {}}}):
+            self.assertEqual(self.patch(body)[0], 400, body)
+        for conditions in ({}, [1], "x"):
+            self.assertEqual(self.patch({"status": {"conditions": conditions}}, path=NODE + "/status")[0], 400, conditions)
+        self.assertEqual(self.version(), before)
+
     def test_apply_creates_and_needs_a_manager(self):
         body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cm"}, "data": {"a": "1"}}
         path = "/api/v1/namespaces/default/configmaps/cm"

@@ -248,7 +248,10 @@ class Rest:
             meta.pop("namespace", None)
         if route.name and meta.get("name", route.name) != route.name:
             raise ApiError(400, f"the name of the object ({meta['name']}) does not match the name on the URL ({route.name})")
-        obj = {**obj, "apiVersion": res.api_version, "kind": res.kind, "metadata": meta}
+        obj = {k: v for k, v in obj.items() if v is not None}
+        obj.update(apiVersion=res.api_version, kind=res.kind, metadata=meta)
+        if res.kind in ("Node", "Pod"):
+            obj.setdefault("spec", {})
         validate.check(res, obj)
         if res.kind == "Event":
             obj = events.to_core(obj)

@@ -1,8 +1,9 @@
 """What the API server refuses to store (422)."""
 
+import json
 import re
 
-from .status import invalid
+from .status import ApiError, invalid
 
 _NAME = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
 _QUALIFIED = re.compile(r"^([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$")
@@ -95,8 +96,30 @@ def _conditions(obj, causes):
             seen.add(c["type"])
 
 
+# Fields whose type a client may get wrong and a reader would stumble over; the real server decodes into Go types.
+_OBJECTS = ("spec", "status", "status.capacity", "status.allocatable", "status.nodeInfo", "metadata.labels", "metadata.annotations")
+_LISTS = ("status.conditions", "status.addresses", "spec.taints", "spec.containers", "spec.initContainers", "spec.tolerations",
+          "status.containerStatuses", "metadata.ownerReferences")
+
+
+def _shapes(obj):
+    for path in _OBJECTS + _LISTS:
+        value = obj
+        for part in path.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        good = isinstance(value, dict) if path in _OBJECTS else (
+            isinstance(value, list) and all(isinstance(v, dict) for v in value))
+        if value is not None and not good:
+            raise ApiError(400, f"the object could not be decoded: {path} is {json.dumps(value)[:80]}, not "
+                                f"{'an object' if path in _OBJECTS else 'a list of objects'}")
+    for key in ("name", "generateName", "namespace", "uid", "resourceVersion"):
+        if not isinstance(obj["metadata"].get(key, ""), str):
+            raise ApiError(400, f"the object could not be decoded: metadata.{key} is not a string")
+
+
 def check(res, obj):
-    """Raise 422 with every cause, as the real server does."""
+    """Raise 400 for what is no object of the kind, 422 with every cause for what may not be stored."""
+    _shapes(obj)
     meta, causes = obj["metadata"], []
     name = meta.get("name") or ""
     if not name:
