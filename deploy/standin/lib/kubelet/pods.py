@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import http.client
 import threading
 
 from .devices import AdmissionError
@@ -59,23 +60,27 @@ class Cluster:
         return await asyncio.to_thread(self.api.call, *words)
 
     async def _publish_forever(self):
+        """At once when something changed; again at every interval, as the Node may be a new one."""
+        due = True
         while True:
-            wait = asyncio.ensure_future(self.manager.changed.wait())
+            news = asyncio.ensure_future(self.manager.changed.wait())
+            pause = self.interval
             try:
-                await self._publish()
-            except (OSError, ValueError, Answer):
-                pass                    # the API server is away: the next round tries again
-            await asyncio.wait({wait}, timeout=self.interval)
-            wait.cancel()
+                await self._publish(due)
+            except (OSError, ValueError, Answer, http.client.HTTPException):
+                pause = min(0.5, self.interval)         # the API server is away, or the Node is not there yet
+            done, _ = await asyncio.wait({news}, timeout=pause)
+            due = not done
+            news.cancel()
             self.wake.set()
 
-    async def _publish(self):
+    async def _publish(self, due):
         if self.manager.server is None:
             return
         now = {r: (str(c), str(a)) for r, (c, a) in self.manager.capacity().items()}
-        if now == self.published:
-            return
         gone = {r: None for r in self.published if r not in now}
+        if not due and now == self.published:
+            return
         await self._call("PATCH", f"/api/v1/nodes/{self.node}/status", {"status": {
             "capacity": {**{r: c for r, (c, _) in now.items()}, **gone},
             "allocatable": {**{r: a for r, (_, a) in now.items()}, **gone}}}, _STRATEGIC)
@@ -116,7 +121,7 @@ class Cluster:
                     self.busy.add(uid)
                     try:
                         await self._step(pod)
-                    except (OSError, ValueError, KeyError, Answer) as e:
+                    except (OSError, ValueError, KeyError, Answer, http.client.HTTPException) as e:
                         self.log("pod-error", pod=pod["metadata"]["name"], error=str(e))
                         self.loop.call_later(0.5, self.wake.set)
                     finally:
