@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include "base/err.h"
 #include "base/log.h"
@@ -89,5 +90,8 @@ int config_load(const char *path, struct config *ret, struct err *err);
 
 /* config_needs_restart() - the first key that differs and cannot be changed while running, or NULL. */
 const char *config_needs_restart(const struct config *running, const struct config *wanted);
+
+/* config_print_help() - every key with its type, default and meaning, for --help-config. */
+void config_print_help(FILE *out);
 
 #endif
