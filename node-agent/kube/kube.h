@@ -12,7 +12,8 @@
  * The watch never gives up and never ends the process. A call is repeated with jittered backoff (Retry-After
  * honoured) until its deadline; then, or at once for answers that repeating cannot change, its callback gets the error.
  * Exactly one callback per call, always from the loop, never from inside the function that started it
- * (except by kube_free(), which answers everything that is open). kube_free() must not be called from a callback.
+ * (except by kube_free(), which answers everything that is open; calls started from those callbacks are forgotten, leases
+ * are gone without a word). kube_free() must not be called from a callback.
  *
  * Every answer is hostile: at most 8 MiB, checked before it is believed; a Node of another name is refused.
  *
@@ -101,11 +102,15 @@ const char *kube_server(const struct kube *kube); /* URL, for messages */
 /* kube_watch() - start to follow the Node; once. */
 void kube_watch(struct kube *kube);
 
+/* kube_node_version() - the newest resourceVersion of the Node seen, "" before; for patches that depend on what was read. */
+const char *kube_node_version(const struct kube *kube);
+
 /* kube_refresh() - a list now instead of at the end of the backoff (for instance after a 409); harmless any time. */
 void kube_refresh(struct kube *kube);
 
 struct kube_result {
-    int status; /* HTTP status of the last answer, 0 = none */
+    int status;         /* HTTP status of the last answer, 0 = none */
+    int retry_after_ms; /* what the last answer asked for, -1 = nothing */
     /* of the object written, "" where unknown; borrowed */
     const char *resource_version;
     struct err err; /* code 0 = done */
@@ -142,7 +147,7 @@ void kube_patch_condition(struct kube *kube, const struct kube_condition *condit
                           int deadline_ms, kube_cb *cb, void *arg);
 
 /* kube_event() - an Event on the Node (events.k8s.io/v1). Sent and forgotten; a repetition of type, reason and note
- * within 6 minutes becomes the series of the first one (count written when it doubles, and at most once a minute).
+ * within 6 minutes becomes the series of the first one (the count is written when it doubles or a minute has passed).
  * @type: "Normal" or "Warning"; @note is cut at 1024 bytes on a character border. */
 void kube_event(struct kube *kube, const char *type, const char *reason, const char *action,
                 const char *note);
