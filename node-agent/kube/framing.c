@@ -13,6 +13,9 @@ struct framing {
     struct json_tokener *tokener;
     size_t max;
     size_t document_bytes; /* of the document begun */
+    char tail
+        [4]; /* a UTF-8 character whose rest has not come yet: json-c refuses a piece that ends in one */
+    size_t n_tail;
     int (*on_document)(void *arg, struct json_object *doc, struct err *err);
     void *arg;
 };
@@ -47,7 +50,7 @@ void framing_free(struct framing *f)
 
 bool framing_is_partial(const struct framing *f)
 {
-    return f->document_bytes > 0;
+    return f->document_bytes > 0 || f->n_tail > 0;
 }
 
 static bool is_space(char c)
@@ -93,7 +96,7 @@ static int64_t feed_some(struct framing *f, const char *data, size_t len, struct
     return r < 0 ? r : (int64_t)used;
 }
 
-int framing_feed(struct framing *f, const char *data, size_t len, struct err *err)
+static int feed_all(struct framing *f, const char *data, size_t len, struct err *err)
 {
     while (len > 0) {
         if (f->document_bytes == 0 && is_space(*data)) {
@@ -108,6 +111,45 @@ int framing_feed(struct framing *f, const char *data, size_t len, struct err *er
         len -= (size_t)n;
     }
     return 0;
+}
+
+/* Bytes that a character beginning with @lead has, as far as its first byte tells. */
+static size_t utf8_size(unsigned char lead)
+{
+    return lead >= 0xf0 && lead < 0xf8 ? 4 : lead >= 0xe0 && lead < 0xf0 ? 3 : lead >= 0xc0 ? 2 : 1;
+}
+
+/* Bytes at the end of @data that begin a character without its end. */
+static size_t unfinished(const char *data, size_t len)
+{
+    for (size_t back = 1; back <= 3 && back <= len; back++) {
+        unsigned char c = (unsigned char)data[len - back];
+        if (c >= 0xc0)
+            return utf8_size(c) > back ? back : 0;
+        if (c < 0x80)
+            return 0;
+    }
+    return 0;
+}
+
+int framing_feed(struct framing *f, const char *data, size_t len, struct err *err)
+{
+    while (f->n_tail && len) {
+        f->tail[f->n_tail++] = *data++;
+        len--;
+        if (f->n_tail < utf8_size((unsigned char)f->tail[0]))
+            continue;
+        int r = feed_all(f, f->tail, f->n_tail, err);
+        if (r < 0)
+            return r;
+        f->n_tail = 0;
+    }
+    if (!len)
+        return 0;
+    size_t rest = unfinished(data, len);
+    memcpy(f->tail, data + len - rest, rest);
+    f->n_tail = rest;
+    return feed_all(f, data, len - rest, err);
 }
 
 struct json_object *json_parse_whole(const char *text, size_t len, struct err *err)

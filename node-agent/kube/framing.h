@@ -1,7 +1,7 @@
 /* A stream of JSON documents, as a watch sends them, from pieces of any size.
  *
  * Documents are found by JSON depth, not by line or piece. The one that is not complete at the end of the stream is
- * dropped. Strict JSON, valid UTF-8, at most 64 levels; one document at most @max bytes. No I/O.
+ * dropped. Strict JSON (json-c's, which takes NaN and keys in single quotes), valid UTF-8, at most 64 levels; one document at most @max bytes. No I/O.
  */
 #ifndef CCN_KUBE_FRAMING_H
 #define CCN_KUBE_FRAMING_H

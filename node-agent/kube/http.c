@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -320,9 +321,21 @@ static void on_stall(void *arg)
     finish(call, &err);
 }
 
+/* With CURLOPT_NOSIGNAL curl leaves SIGPIPE alone, and OpenSSL writes with write(2): a connection cut by the server would
+ * end the process. A handler of the program's own stays. */
+static void ignore_sigpipe(void)
+{
+    struct sigaction action;
+    if (sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_DFL) {
+        action.sa_handler = SIG_IGN;
+        (void)sigaction(SIGPIPE, &action, NULL);
+    }
+}
+
 static int global_init(struct err *err)
 {
     static bool done; /* curl counts; never undone, other users may remain */
+    ignore_sigpipe();
     if (!done && curl_global_init(CURL_GLOBAL_DEFAULT) != 0)
         return err_set(err, ENOMEM, "cannot start libcurl");
     done = true;
