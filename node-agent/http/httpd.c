@@ -114,11 +114,23 @@ static void on_ready(void *arg, int fd, uint32_t events)
     serve(arg);
 }
 
-/* No timer while nobody is connected: MHD has none then. */
+static unsigned connections(const struct httpd *h)
+{
+    const union MHD_DaemonInfo *info =
+        MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+    return info ? info->num_connections : 0;
+}
+
+/* No timer while nobody is connected: MHD has none then. At its limit MHD stops to listen, and it listens again only in the
+ * round after the one in which connections ended (0.9.75): so one more round then, nobody else would wake it. */
 static void serve(struct httpd *h)
 {
     MHD_UNSIGNED_LONG_LONG timeout_ms;
-    (void)MHD_run(h->daemon);
+    unsigned before;
+    do {
+        before = connections(h);
+        (void)MHD_run(h->daemon);
+    } while (connections(h) < before);
     loop_cancel(h->timer);
     h->timer = NULL;
     if (MHD_get_timeout(h->daemon, &timeout_ms) == MHD_YES)
