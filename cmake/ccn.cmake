@@ -24,6 +24,11 @@ if(CCN_SANITIZE)
   endif()
 endif()
 
+if(CCN_FUZZ)
+  # the libraries too: without it libFuzzer sees no coverage and refuses to start
+  target_compile_options(ccn_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
 if(CCN_HARDEN)
   target_compile_options(ccn_flags INTERFACE -fPIE -fstack-protector-strong -fstack-clash-protection
     -fcf-protection=full -D_FORTIFY_SOURCE=2 -ftrivial-auto-var-init=zero)
