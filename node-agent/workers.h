@@ -62,6 +62,10 @@ void worker_step(struct worker *worker, enum worker_step step, const char *argum
 /* worker_close() - end of input; the process ends by itself. No callback comes any more. Accepts NULL. */
 void worker_close(struct worker *worker);
 
+/* worker_answer_text() - a string member of the answer; ret untouched when absent. */
+void worker_answer_text(const struct worker_answer *answer, const char *key, char *ret,
+                        size_t room);
+
 /* worker_report() - members of a good query answer as a report. Return: 0, -EBADMSG (report untouched). */
 int worker_report(const struct worker_answer *answer, struct nv_report *ret, struct err *err);
 

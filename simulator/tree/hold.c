@@ -1,0 +1,169 @@
+#include "simulator/tree/hold.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/vfio.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/auto.h"
+#include "base/err.h"
+#include "simulator/tree/exec.h"
+
+/* Descriptors are kept on purpose: holding them is what this program is for. */
+static int keep(const char *root, const char *path, struct err *err)
+{
+    AUTO_FREE char *full = xasprintf("%s%s", root, path);
+    int fd = open(full, O_RDWR);
+    return fd < 0 ? err_errno(err, "open %s", full) : fd;
+}
+
+static int group_path(const char *root, const char *bdf, char *ret, size_t room, struct err *err)
+{
+    char target[PATH_MAX];
+    AUTO_FREE char *link = xasprintf("%s/sys/bus/pci/devices/%s/iommu_group", root, bdf);
+    ssize_t n = readlink(link, target, sizeof target - 1);
+    if (n < 0)
+        return err_errno(err, "read %s", link);
+    target[n] = '\0';
+    (void)snprintf(ret, room, "/dev/vfio/%s", strrchr(target, '/') + 1);
+    return 0;
+}
+
+static int hold_group(const char *root, const char *bdf, struct err *err)
+{
+    char path[64];
+    int r = group_path(root, bdf, path, sizeof path, err);
+    return r < 0 ? r : keep(root, path, err);
+}
+
+static int hold_device(const char *root, const char *bdf, struct err *err)
+{
+    int group = hold_group(root, bdf, err);
+    int container = group < 0 ? group : keep(root, "/dev/vfio/vfio", err);
+    if (container < 0)
+        return container;
+    if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) < 0)
+        return err_errno(err, "VFIO_GROUP_SET_CONTAINER");
+    if (ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) < 0)
+        return err_errno(err, "VFIO_SET_IOMMU");
+    if (ioctl(group, VFIO_GROUP_GET_DEVICE_FD, bdf) < 0)
+        return err_errno(err, "VFIO_GROUP_GET_DEVICE_FD");
+    return 0;
+}
+
+static int hold_cdev(const char *root, const char *bdf, struct err *err)
+{
+    AUTO_FREE char *dir = xasprintf("%s/sys/bus/pci/devices/%s/vfio-dev", root, bdf);
+    AUTO_CLOSEDIR DIR *d = opendir(dir);
+    if (!d)
+        return err_errno(err, "list %s", dir);
+    for (struct dirent *e; (e = readdir(d));) {
+        if (strncmp(e->d_name, "vfio", 4) != 0)
+            continue;
+        AUTO_FREE char *path = xasprintf("/dev/vfio/devices/%s", e->d_name);
+        return keep(root, path, err);
+    }
+    return err_set(err, ENOENT, "%s has no VFIO character device", bdf);
+}
+
+static int hold_resource0(const char *root, const char *bdf, struct err *err)
+{
+    AUTO_FREE char *path = xasprintf("/sys/bus/pci/devices/%s/resource0", bdf);
+    struct stat st;
+    int fd = keep(root, path, err);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return fd < 0 ? fd : err_errno(err, "stat %s", path);
+    void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    return map == MAP_FAILED ? err_errno(err, "map %s", path) : 0;
+}
+
+static int hold_nvidia(const char *root, const char *bdf, struct err *err)
+{
+    AUTO_FREE char *path = xasprintf("%s/.sim/fs/ctl/devices", root);
+    AUTO_FCLOSE FILE *f = fopen(path, "re");
+    char line[256], node[32];
+    while (f && fgets(line, sizeof line, f)) {
+        const char *at = strstr(line, " nvidia=");
+        if (strncmp(line, bdf, strlen(bdf)) == 0 && at && at[8] >= '0' && at[8] <= '9') {
+            (void)snprintf(node, sizeof node, "/dev/nvidia%d", atoi(at + 8));
+            return keep(root, node, err);
+        }
+    }
+    return err_set(err, ENODEV, "%s is not bound to the nvidia driver", bdf);
+}
+
+static const struct {
+    const char *name;
+    int (*hold)(const char *root, const char *bdf, struct err *err);
+} ways[] = {{"group", hold_group},
+            {"device", hold_device},
+            {"cdev", hold_cdev},
+            {"resource0", hold_resource0},
+            {"nvidia", hold_nvidia}};
+
+int hold_main(const char *root, int argc, char **argv)
+{
+    struct err err = ERR_INIT;
+    int r = err_set(&err, EINVAL, "hold: BDF and one of group, device, cdev, resource0, nvidia");
+    for (size_t i = 0; argc == 3 && i < ARRAY_LEN(ways); i++)
+        if (strcmp(argv[1], ways[i].name) == 0)
+            r = ways[i].hold(root, argv[0], &err);
+    if (r < 0) {
+        (void)printf("%s\n", err.msg);
+        return EXIT_FAILURE;
+    }
+    (void)printf("held\n");
+    (void)fflush(stdout);
+    int null = open("/dev/null", O_RDWR);
+    for (int fd = 0; fd < 3; fd++)
+        (void)dup2(null, fd);
+    unsigned seconds = (unsigned)strtoul(argv[2], NULL, 10);
+    (void)signal(SIGTERM, SIG_DFL);
+    if (seconds > 0)
+        (void)sleep(seconds);
+    else
+        for (;;)
+            (void)pause();
+    return EXIT_SUCCESS;
+}
+
+int hold_start(const char *root, const char *bdf, const char *how, const char *seconds)
+{
+    struct err err = ERR_INIT;
+    int fds[2];
+    char answer[ERR_MSG_SIZE] = "";
+    if (exec_env(root, &err) < 0 || pipe2(fds, O_CLOEXEC) < 0) {
+        (void)fprintf(stderr, "ccnode-sim: %s\n", err.code ? err.msg : strerror(errno));
+        return EXIT_FAILURE;
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)setsid();
+        (void)dup2(fds[1], STDOUT_FILENO);
+        (void)execl("/proc/self/exe", "ccnode-sim", "hold-device", "--root", root, bdf, how,
+                    seconds, (char *)NULL);
+        _exit(127);
+    }
+    (void)close(fds[1]);
+    ssize_t n = pid > 0 ? read(fds[0], answer, sizeof answer - 1) : -1;
+    (void)close(fds[0]);
+    answer[n > 0 ? n : 0] = '\0';
+    answer[strcspn(answer, "\n")] = '\0';
+    if (strcmp(answer, "held") != 0) {
+        (void)fprintf(stderr, "ccnode-sim: %s not held: %s\n", bdf,
+                      *answer ? answer : "holder ended");
+        return EXIT_FAILURE;
+    }
+    (void)printf("%d\n", (int)pid);
+    return EXIT_SUCCESS;
+}

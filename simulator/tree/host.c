@@ -1,0 +1,127 @@
+#include "simulator/tree/host.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/auto.h"
+#include "base/fs.h"
+#include "base/host.h"
+
+/* drivers a variant-driver search finds (Linux scripts/mod writes these from the drivers' id tables):
+ * vfio-pci matches everything, nvgrace-gpu Grace Hopper and Grace Blackwell (drivers/vfio/pci/nvgrace-gpu/main.c) */
+static const char modules_alias[] =
+    "# Aliases extracted from modules themselves.\n"
+    "alias vfio_pci:v*d*sv*sd*bc*sc*i* vfio_pci\n"
+    "alias vfio_pci:v000010DEd00002342sv*sd*bc*sc*i* nvgrace_gpu_vfio_pci\n"
+    "alias vfio_pci:v000010DEd00002345sv*sd*bc*sc*i* nvgrace_gpu_vfio_pci\n"
+    "alias vfio_pci:v000010DEd00002348sv*sd*bc*sc*i* nvgrace_gpu_vfio_pci\n"
+    "alias vfio_pci:v000010DEd00002941sv*sd*bc*sc*i* nvgrace_gpu_vfio_pci\n"
+    "alias pci:v000010DEd*sv*sd*bc03sc02i00* nvidia\n"
+    "alias pci:v000010DEd*sv*sd*bc03sc00i00* nvidia\n";
+
+static const char *const dirs[] = {".sim/fs",
+                                   "sys",
+                                   "dev",
+                                   "proc",
+                                   "run",
+                                   "etc",
+                                   "tmp",
+                                   "var/lib/kubelet/device-plugins",
+                                   "var/lib/kubelet/pod-resources",
+                                   "usr/share/misc"};
+
+static int write_file(const struct host *host, const char *dir, const char *name, const char *text,
+                      struct err *err)
+{
+    int r = fs_mkdirs(host, dir, err);
+    return r < 0 ? r : fs_replace(host, dir, name, text, strlen(text), 0644, false, err);
+}
+
+static int write_files(const struct host *host, const struct profile *profile, struct err *err)
+{
+    AUTO_FREE char *modules = xasprintf("lib/modules/%s", profile->release);
+    int r = write_file(host, modules, "modules.alias", modules_alias, err);
+    if (r == 0)
+        r = write_file(host, modules, "modules.builtin", "", err);
+    if (r == 0)
+        r = write_file(host, "etc", "hostname", "sim-node\n", err);
+    if (r == 0)
+        r = write_file(host, "etc", "os-release", "ID=debian\nPRETTY_NAME=\"simulated node\"\n",
+                       err);
+    return r;
+}
+
+pid_t host_tree_pid(const char *root, struct err *err)
+{
+    AUTO_FREE char *path = xasprintf("%s/.sim/ready", root);
+    AUTO_FCLOSE FILE *f = fopen(path, "re");
+    int pid = 0;
+    if (!f || fscanf(f, "%d", &pid) != 1 || pid <= 1)
+        return err_set(err, ENOENT, "no simulated node is served below %s", root);
+    if (kill(pid, 0) < 0 && errno == ESRCH)
+        return err_set(err, ESRCH, "the simulated node below %s has ended (pid %d)", root, pid);
+    return pid;
+}
+
+int host_tree_prepare(const char *root, const struct profile *profile, struct err *err)
+{
+    struct err none = ERR_INIT;
+    if (mkdir(root, 0755) < 0 && errno != EEXIST)
+        return err_errno(err, "create %s", root);
+    pid_t pid = host_tree_pid(root, &none);
+    if (pid > 0)
+        return err_set(err, EBUSY, "%s is served already by pid %d: ccnode-sim stop --root %s",
+                       root, (int)pid, root);
+    host_tree_unmount(root); /* what a killed server left */
+    struct host host;
+    int r = host_open(&host, root, err);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < ARRAY_LEN(dirs) && r == 0; i++)
+        r = fs_mkdirs(&host, dirs[i], err);
+    if (r == 0 && symlinkat("../run", host.root_fd, "var/run") < 0 && errno != EEXIST)
+        r = err_errno(err, "link %s/var/run", root);
+    if (r == 0)
+        r = write_files(&host, profile, err);
+    host_close(&host);
+    return r;
+}
+
+static int bind_mount(const char *from, const char *root, const char *name, struct err *err)
+{
+    AUTO_FREE char *to = xasprintf("%s/%s", root, name);
+    if (mount(from, to, NULL, MS_BIND, NULL) < 0)
+        return err_errno(err, "bind %s to %s", from, to);
+    (void)mount(NULL, to, NULL, MS_PRIVATE, NULL);
+    return 0;
+}
+
+int host_tree_mount(const char *root, bool with_dev, struct err *err)
+{
+    AUTO_FREE char *sys = xasprintf("%s/.sim/fs/sys", root);
+    AUTO_FREE char *dev = xasprintf("%s/.sim/fs/dev", root);
+    int r = bind_mount(sys, root, "sys", err);
+    if (r == 0 && with_dev)
+        r = bind_mount(dev, root, "dev", err);
+    if (r == 0)
+        r = bind_mount("/proc", root, "proc", err);
+    return r;
+}
+
+void host_tree_unmount(const char *root)
+{
+    static const char *const names[] = {"proc", "dev", "sys", ".sim/fs"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        AUTO_FREE char *path = xasprintf("%s/%s", root, names[i]);
+        while (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
+            ;
+    }
+    AUTO_FREE char *ready = xasprintf("%s/.sim/ready", root);
+    (void)unlink(ready);
+}

@@ -1,0 +1,20 @@
+/* The host root below one directory: what is mounted there, and how it is taken away again. */
+#ifndef CCN_SIMULATOR_TREE_HOST_H
+#define CCN_SIMULATOR_TREE_HOST_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "simulator/tree/profile.h"
+
+/* host_tree_prepare() - plain directories and files of the root (run, var, etc, lib); refuses a root in use. */
+int host_tree_prepare(const char *root, const struct profile *profile, struct err *err);
+/* host_tree_mount() - sys and dev out of ROOT/.sim/fs (being served already), proc of this machine. */
+int host_tree_mount(const char *root, bool with_dev, struct err *err);
+/* host_tree_unmount() - everything; no error when there is nothing */
+void host_tree_unmount(const char *root);
+/* host_tree_pid() - the serving process, from ROOT/.sim/ready. Return: pid or -ENOENT, -ESRCH. */
+pid_t host_tree_pid(const char *root, struct err *err);
+
+#endif

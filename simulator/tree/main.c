@@ -1,0 +1,202 @@
+/* ccnode-sim: the command line. */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/auto.h"
+#include "simulator/tree/ctl.h"
+#include "simulator/tree/exec.h"
+#include "simulator/tree/hold.h"
+#include "simulator/tree/host.h"
+#include "simulator/tree/serve.h"
+#include "version.h"
+
+enum { EXIT_USAGE = 2 };
+
+static const char usage[] =
+    "ccnode-sim - a simulated GPU node\n"
+    "\n"
+    "  ccnode-sim --profile NAME|FILE --root DIR [--foreground] [--scale F] [--delay NAME=MS]… "
+    "[--device-nodes]\n"
+    "      serve a host root below DIR: sys, dev, proc, run, var, etc, lib; programs take it as "
+    "--host-root DIR.\n"
+    "      Profiles: h100-pcie hgx-h100 hgx-b200 rtx-pro-6000 mixed, or a YAML file. --scale 0 "
+    "takes all delays away.\n"
+    "      --device-nodes makes real character devices below DIR/dev, for container runtimes.\n"
+    "  ccnode-sim stop --root DIR          end it and unmount\n"
+    "  ccnode-sim exec --root DIR -- CMD…  run CMD with /sys and /dev/vfio replaced and BAR access "
+    "trapped\n"
+    "  ccnode-sim env  --root DIR          print the environment for programs run with --host-root "
+    "DIR\n"
+    "  ccnode-sim ctl  --root DIR CMD…     look, inject faults, move time, plug and unplug (ctl "
+    "help)\n"
+    "\n"
+    "CCNODE_SIM_ROOT is the default of --root. Exit status: 0 done, 1 failed, 2 usage.\n";
+
+struct args {
+    struct serve_options serve;
+    char root[PATH_MAX];
+    struct profile_delay delays[PROFILE_MAX_DELAYS];
+};
+
+static int complain(const struct err *err)
+{
+    (void)fprintf(stderr, "ccnode-sim: %s\n", err->msg);
+    return EXIT_FAILURE;
+}
+
+/* an absolute root that is not the machine's own */
+static int take_root(struct args *args, struct err *err)
+{
+    char full[PATH_MAX];
+    const char *text = args->serve.root ? args->serve.root : getenv("CCNODE_SIM_ROOT");
+    if (!text || !*text)
+        return err_set(err, EINVAL, "--root DIR is missing");
+    if (!realpath(text, full)) {
+        if (errno != ENOENT || mkdir(text, 0755) < 0 || !realpath(text, full))
+            return err_errno(err, "root %s", text);
+    }
+    if (strcmp(full, "/") == 0)
+        return err_set(err, EINVAL,
+                       "the root must not be /: a simulated node never replaces the machine's own");
+    (void)strcpy(args->root, full);
+    args->serve.root = args->root;
+    return 0;
+}
+
+static int take_delay(struct args *args, const char *text)
+{
+    struct profile_delay *d = &args->delays[args->serve.n_delays];
+    const char *equal = strchr(text, '=');
+    if (!equal || args->serve.n_delays == PROFILE_MAX_DELAYS ||
+        (size_t)(equal - text) >= sizeof d->name)
+        return -EINVAL;
+    char *end = NULL;
+    unsigned long ms = strtoul(equal + 1, &end, 10);
+    if (*end || end == equal + 1 || ms > 3600000)
+        return -EINVAL;
+    (void)snprintf(d->name, sizeof d->name, "%.*s", (int)(equal - text), text);
+    d->ms = (uint32_t)ms;
+    args->serve.delays = args->delays;
+    args->serve.n_delays++;
+    return 0;
+}
+
+static int take_options(int argc, char **argv, struct args *args)
+{
+    static const struct option options[] = {{"profile", required_argument, NULL, 'p'},
+                                            {"root", required_argument, NULL, 'r'},
+                                            {"foreground", no_argument, NULL, 'f'},
+                                            {"scale", required_argument, NULL, 's'},
+                                            {"delay", required_argument, NULL, 'd'},
+                                            {"device-nodes", no_argument, NULL, 'n'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"version", no_argument, NULL, 'v'},
+                                            {0}};
+    char *end = NULL;
+    for (int c; (c = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
+        if (c == 'p')
+            args->serve.profile = optarg;
+        else if (c == 'r')
+            args->serve.root = optarg;
+        else if (c == 'f')
+            args->serve.foreground = true;
+        else if (c == 'n')
+            args->serve.device_nodes = true;
+        else if (c == 's' && (args->serve.scale = strtod(optarg, &end)) >= 0 && end != optarg &&
+                 !*end)
+            continue;
+        else if (c == 'd' && take_delay(args, optarg) == 0)
+            continue;
+        else if (c == 'h') {
+            (void)fputs(usage, stdout);
+            exit(EXIT_SUCCESS);
+        } else if (c == 'v') {
+            (void)puts("ccnode-sim " CCN_VERSION);
+            exit(EXIT_SUCCESS);
+        } else {
+            (void)fprintf(stderr, "ccnode-sim: see ccnode-sim --help\n");
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+static int stop(const char *root)
+{
+    struct err err = ERR_INIT;
+    pid_t pid = host_tree_pid(root, &err);
+    if (pid > 0 && kill(pid, SIGTERM) < 0)
+        return complain(&err);
+    for (int i = 0; pid > 0 && i < 1000 && kill(pid, 0) == 0; i++)
+        (void)nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    host_tree_unmount(root); /* also what a killed server left behind */
+    return EXIT_SUCCESS;
+}
+
+static int run_program(const char *root, char **command)
+{
+    struct err err = ERR_INIT;
+    if (!*command) {
+        (void)fprintf(stderr, "ccnode-sim: exec needs a command after --\n");
+        return EXIT_USAGE;
+    }
+    if (host_tree_pid(root, &err) < 0 || exec_env(root, &err) < 0 || exec_namespace(root, &err) < 0)
+        return complain(&err);
+    (void)execvp(command[0], command);
+    (void)err_errno(&err, "run %s", command[0]);
+    return complain(&err);
+}
+
+static int print_env(const char *root)
+{
+    static const char *const names[] = {"LD_PRELOAD", "CCNODE_SIM_STATE", "CCNODE_SIM_ROOT"};
+    struct err err = ERR_INIT;
+    if (exec_env(root, &err) < 0)
+        return complain(&err);
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        (void)printf("%s=%s\n", names[i], getenv(names[i]));
+    return EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+    static struct args args = {.serve.scale = 1};
+    static const char *const commands[] = {"stop", "exec", "env", "ctl", "hold-device"};
+    const char *command = "";
+    struct err err = ERR_INIT;
+    for (size_t i = 0; argc > 1 && i < ARRAY_LEN(commands); i++)
+        if (strcmp(argv[1], commands[i]) == 0)
+            command = commands[i];
+    if (*command) {
+        argv++;
+        argc--;
+    }
+    if (take_options(argc, argv, &args) < 0)
+        return EXIT_USAGE;
+    if (!*command && (optind < argc || !args.serve.profile)) {
+        (void)fprintf(stderr, optind < argc ? "ccnode-sim: unknown command %s\n" : "%s",
+                      optind < argc ? argv[optind] : usage);
+        return EXIT_USAGE;
+    }
+    if (take_root(&args, &err) < 0)
+        return complain(&err), EXIT_USAGE;
+    if (strcmp(command, "stop") == 0)
+        return stop(args.root);
+    if (strcmp(command, "exec") == 0)
+        return run_program(args.root, argv + optind);
+    if (strcmp(command, "env") == 0)
+        return print_env(args.root);
+    if (strcmp(command, "ctl") == 0)
+        return ctl_main(args.root, argc - optind, argv + optind);
+    if (strcmp(command, "hold-device") == 0)
+        return hold_main(args.root, argc - optind, argv + optind);
+    return serve(&args.serve, &err) < 0 ? complain(&err) : EXIT_SUCCESS;
+}

@@ -1,0 +1,273 @@
+#include "simulator/tree/node.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "base/auto.h"
+
+struct removal {
+    struct removal *next;
+    uint64_t parent;
+    char name[];
+};
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool ready;
+    struct node root;
+    uint64_t last_ino;
+    struct removal *removed;
+    void (*on_removed)(uint64_t parent_ino, const char *name);
+} tree = {.lock = PTHREAD_MUTEX_INITIALIZER,
+          .root = {.name = (char[]){""}, .mode = S_IFDIR | 0755, .ino = 1, .lookups = 1},
+          .last_ino = 1};
+
+void tree_lock(void)
+{
+    (void)pthread_mutex_lock(&tree.lock);
+    if (tree.ready)
+        return;
+    pthread_condattr_t attr;
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&tree.changed, &attr);
+    (void)pthread_condattr_destroy(&attr);
+    tree.ready = true;
+}
+
+static void tell_removed(struct removal *list)
+{
+    while (list) {
+        struct removal *next = list->next;
+        if (tree.on_removed)
+            tree.on_removed(list->parent, list->name);
+        free(list);
+        list = next;
+    }
+}
+
+void tree_unlock(void)
+{
+    struct removal *list = TAKE(tree.removed);
+    (void)pthread_mutex_unlock(&tree.lock);
+    tell_removed(list);
+}
+
+int64_t tree_now_ns(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+void tree_wait(int64_t deadline_ns)
+{
+    struct removal *list = TAKE(tree.removed);
+    if (list) { /* others must see the removal before anybody sleeps; a wake-up may be missed: callers loop */
+        (void)pthread_mutex_unlock(&tree.lock);
+        tell_removed(list);
+        (void)pthread_mutex_lock(&tree.lock);
+        return;
+    }
+    if (deadline_ns == 0) {
+        (void)pthread_cond_wait(&tree.changed, &tree.lock);
+        return;
+    }
+    struct timespec at = {.tv_sec = deadline_ns / 1000000000, .tv_nsec = deadline_ns % 1000000000};
+    (void)pthread_cond_timedwait(&tree.changed, &tree.lock, &at);
+}
+
+void tree_wake(void)
+{
+    (void)pthread_cond_broadcast(&tree.changed);
+}
+
+struct node *tree_root(void)
+{
+    return &tree.root;
+}
+
+void tree_on_removed(void (*cb)(uint64_t parent_ino, const char *name))
+{
+    tree.on_removed = cb;
+}
+
+uint64_t node_id(const struct node *node)
+{
+    return node == &tree.root ? 1 : (uint64_t)(uintptr_t)node;
+}
+
+struct node *node_of_id(uint64_t id)
+{
+    return id == 1 ? &tree.root : (struct node *)(uintptr_t)id;
+}
+
+struct node *node_find(const struct node *parent, const char *name)
+{
+    for (struct node *n = parent->children; n; n = n->next)
+        if (strcmp(n->name, name) == 0)
+            return n;
+    return NULL;
+}
+
+static struct node *add(struct node *parent, const char *name, mode_t mode)
+{
+    struct node *node = xcalloc(1, sizeof *node);
+    node->parent = parent;
+    node->name = xstrdup(name);
+    node->mode = mode;
+    node->ino = ++tree.last_ino;
+    struct node **end = &parent->children;
+    while (*end)
+        end = &(*end)->next;
+    *end = node;
+    return node;
+}
+
+struct node *node_dir(struct node *parent, const char *name)
+{
+    struct node *old = node_find(parent, name);
+    return old ? old : add(parent, name, S_IFDIR | 0755);
+}
+
+struct node *node_path(const char *path)
+{
+    AUTO_FREE char *copy = xstrdup(path);
+    struct node *at = &tree.root;
+    char *save = NULL;
+    for (char *part = strtok_r(copy, "/", &save); part; part = strtok_r(NULL, "/", &save))
+        at = node_dir(at, part);
+    return at;
+}
+
+struct node *node_file(struct node *parent, const char *name, mode_t mode,
+                       const struct node_ops *ops, void *owner, long arg)
+{
+    struct node *old = node_find(parent, name);
+    if (old)
+        return old;
+    struct node *node = add(parent, name, S_IFREG | mode);
+    node->ops = ops;
+    node->owner = owner;
+    node->arg = arg;
+    node->size = TREE_PAGE;
+    return node;
+}
+
+static ssize_t show_text(struct node *node, char *buf)
+{
+    return snprintf(buf, TREE_PAGE, "%s\n", node->target);
+}
+static const struct node_ops text_ops = {.show = show_text};
+
+struct node *node_text(struct node *parent, const char *name, const char *text)
+{
+    struct node *node = node_file(parent, name, 0444, &text_ops, NULL, 0);
+    if (!node->target)
+        node->target = xstrdup(text);
+    return node;
+}
+
+static int depth(const struct node *node)
+{
+    int n = 0;
+    for (; node->parent; node = node->parent)
+        n++;
+    return n;
+}
+
+static void append_path(const struct node *node, const struct node *top, char **text)
+{
+    if (node == top)
+        return;
+    append_path(node->parent, top, text);
+    char *longer = xasprintf("%s%s%s", *text, **text ? "/" : "", node->name);
+    free(*text);
+    *text = longer;
+}
+
+struct node *node_link(struct node *parent, const char *name, const struct node *to)
+{
+    struct node *old = node_find(parent, name);
+    if (old)
+        return old;
+    const struct node *a = parent, *b = to;
+    char *text = xstrdup("");
+    int ups = 0;
+    for (int da = depth(a), db = depth(b); a != b;) {
+        if (da >= db) {
+            a = a->parent;
+            da--;
+            ups++;
+        } else {
+            b = b->parent;
+            db--;
+        }
+    }
+    for (int i = 0; i < ups; i++) {
+        char *longer = xasprintf("%s%s..", text, *text ? "/" : "");
+        free(text);
+        text = longer;
+    }
+    append_path(to, a, &text);
+    struct node *node = add(parent, name, S_IFLNK | 0777);
+    node->target = text;
+    node->size = (int64_t)strlen(text);
+    return node;
+}
+
+char *node_path_of(const struct node *node)
+{
+    char *text = xstrdup("");
+    append_path(node, &tree.root, &text);
+    char *path = xasprintf("/%s", text);
+    free(text);
+    return path;
+}
+
+void node_free_if_done(struct node *node)
+{
+    if (!node->gone || node->lookups > 0)
+        return;
+    free(node->name);
+    free(node->target);
+    free(node);
+}
+
+static void mark_gone(struct node *node)
+{
+    struct node *child = node->children;
+    node->children = NULL;
+    while (child) {
+        struct node *next = child->next;
+        mark_gone(child);
+        child = next;
+    }
+    node->gone = true;
+    node->parent = NULL;
+    node->next = NULL;
+    node->owner = NULL;
+    node_free_if_done(node);
+}
+
+void node_remove(struct node *node)
+{
+    if (!node)
+        return;
+    struct node **at = &node->parent->children;
+    while (*at != node)
+        at = &(*at)->next;
+    *at = node->next;
+    size_t len = strlen(node->name) + 1;
+    struct removal *r = xmalloc(sizeof *r + len);
+    r->next = tree.removed;
+    r->parent = node_id(node->parent);
+    memcpy(r->name, node->name, len);
+    tree.removed = r;
+    mark_gone(node);
+}

@@ -1,0 +1,177 @@
+/* Runtime power management and resets. Facts: reference tables 6.4 (what binding does), 6.6 (reset), 6.8 (what
+ * blocks). */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "simulator/tree/kernel.h"
+
+/* pci_dev_wait() gives up after this long per method (seen: "not ready 65535ms after FLR; giving up") */
+#define READY_LIMIT_MS 65536
+#define D3HOT_EXIT_MS 10
+#define D3COLD_EXIT_MS 100
+
+static void set_state(struct pdev *dev, enum power power)
+{
+    static const enum model_power to[] = {[POWER_UNKNOWN] = MODEL_D0,
+                                          [POWER_D0] = MODEL_D0,
+                                          [POWER_D3HOT] = MODEL_D3HOT,
+                                          [POWER_D3COLD] = MODEL_D3COLD};
+    dev->power = power;
+    model_set_power(kernel.model, dev->hw, to[power]);
+}
+
+void power_wake(struct pdev *dev)
+{
+    if (dev->power == POWER_D0)
+        return;
+    if (model_fault(kernel.model, dev->hw, MODEL_FAULT_D3COLD_STUCK) && dev->power == POWER_D3COLD)
+        return;
+    enum power was = dev->power;
+    set_state(dev, POWER_D0);
+    if (was == POWER_D3HOT || was == POWER_D3COLD)
+        kernel_sleep_ms(was == POWER_D3HOT ? D3HOT_EXIT_MS : D3COLD_EXIT_MS);
+}
+
+void power_idle(struct pdev *dev)
+{
+    bool vfio = dev->driver && dev->driver->vfio;
+    if (vfio && dev->pm_auto && kernel.profile->idle_d3 && !pdev_active(dev))
+        set_state(dev, model_fault(kernel.model, dev->hw, MODEL_FAULT_D3COLD_STUCK) ? POWER_D3COLD
+                                                                                    : POWER_D3HOT);
+}
+
+/* the state as it is now: a VFIO user in another process wakes the device without asking us */
+static enum power state_now(struct pdev *dev)
+{
+    return pdev_active(dev) ? POWER_D0 : dev->power;
+}
+
+static ssize_t show_power_state(struct node *node, char *buf)
+{
+    static const char *const names[] = {"unknown", "D0", "D3hot", "D3cold"};
+    return sprintf(buf, "%s\n", names[state_now(node->owner)]);
+}
+const struct node_ops power_state_ops = {.show = show_power_state};
+
+static ssize_t show_runtime_status(struct node *node, char *buf)
+{
+    enum power now = state_now(node->owner);
+    bool asleep = now == POWER_D3HOT || now == POWER_D3COLD;
+    return sprintf(buf, "%s\n", asleep ? "suspended" : "active");
+}
+const struct node_ops runtime_status_ops = {.show = show_runtime_status};
+
+static ssize_t show_control(struct node *node, char *buf)
+{
+    const struct pdev *dev = node->owner;
+    return sprintf(buf, "%s\n", dev->pm_auto ? "auto" : "on");
+}
+
+static int store_control(struct node *node, const char *text)
+{
+    struct pdev *dev = node->owner;
+    bool to_auto = strcmp(text, "auto") == 0;
+    if (!to_auto && strcmp(text, "on") != 0)
+        return -EINVAL;
+    pdev_lock(dev);
+    if (dev->present) {
+        dev->pm_auto = to_auto;
+        if (to_auto)
+            power_idle(dev);
+        else if (dev->power != POWER_UNKNOWN)
+            power_wake(dev);
+    }
+    pdev_unlock(dev);
+    return 0;
+}
+const struct node_ops power_control_ops = {.show = show_control, .store = store_control};
+
+/* --- reset ------------------------------------------------------------------------------------------------- */
+
+/* pci_dev_wait(): poll until configuration answers, with doubling pauses */
+static int wait_ready(struct pdev *dev)
+{
+    uint32_t pause = 1, waited = 0;
+    while (!model_config_ready(kernel.model, dev->hw)) {
+        if (waited > READY_LIMIT_MS)
+            return -ENOTTY;
+        kernel_sleep_ms(pause);
+        waited += pause;
+        pause *= 2;
+    }
+    return 0;
+}
+
+static int one_method(struct pdev *dev, const char *method)
+{
+    if (strcmp(method, "flr") == 0)
+        model_reset(kernel.model, dev->hw, MODEL_RESET_FLR);
+    else if (dev->up)
+        model_reset(kernel.model, dev->hw, MODEL_RESET_SBR);
+    else
+        return -ENOTTY;
+    kernel_sleep_ms(model_delay(kernel.model, MODEL_DELAY_FLR));
+    return wait_ready(dev);
+}
+
+int pdev_reset(struct pdev *dev)
+{
+    char methods[sizeof dev->reset_method], *save = NULL;
+    int r = -ENOTTY;
+    (void)strcpy(methods, dev->reset_method);
+    power_wake(dev);
+    for (char *m = strtok_r(methods, " ", &save); m; m = strtok_r(NULL, " ", &save)) {
+        struct model_saved saved;
+        model_config_save(kernel.model, dev->hw, &saved);
+        r = one_method(dev, m);
+        if (r == 0) {
+            model_config_restore(kernel.model, dev->hw, &saved);
+            break;
+        }
+    }
+    if (dev->power == POWER_UNKNOWN)
+        dev->power = POWER_D0;
+    power_idle(dev);
+    return r;
+}
+
+static int store_reset(struct node *node, const char *text)
+{
+    struct pdev *dev = node->owner;
+    if (strcmp(text, "1") != 0)
+        return -EINVAL;
+    pdev_lock(dev);
+    int r = dev->present ? pdev_reset(dev) : -ENODEV;
+    pdev_unlock(dev);
+    return r;
+}
+const struct node_ops reset_ops = {.store = store_reset};
+
+static ssize_t show_reset_method(struct node *node, char *buf)
+{
+    const struct pdev *dev = node->owner;
+    return *dev->reset_method ? sprintf(buf, "%s\n", dev->reset_method) : 0;
+}
+
+static int store_reset_method(struct node *node, const char *text)
+{
+    struct pdev *dev = node->owner;
+    const char *all = dev->bdf[11] == '0' ? "flr bus" : "flr";
+    char copy[32], chosen[32] = "", *save = NULL;
+    if (strcmp(text, "default") == 0)
+        text = all;
+    if (strlen(text) >= sizeof copy)
+        return -EINVAL;
+    (void)strcpy(copy, text);
+    for (char *m = strtok_r(copy, " ", &save); m; m = strtok_r(NULL, " ", &save)) {
+        bool known = strcmp(m, "flr") == 0 || (strcmp(m, "bus") == 0 && strstr(all, "bus"));
+        if (!known || strstr(chosen, m))
+            return -EINVAL;
+        (void)strcat(chosen, *chosen ? " " : "");
+        (void)strcat(chosen, m);
+    }
+    (void)strcpy(dev->reset_method, chosen);
+    return 0;
+}
+const struct node_ops reset_method_ops = {.show = show_reset_method, .store = store_reset_method};

@@ -1,0 +1,121 @@
+"""A served simulated node, for tests: with Node("mixed") as n: n.read("0000:18:00.0/vendor")."""
+import errno
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+BUILD = os.environ.get("CCNODE_BUILD", "build")
+SIM = os.environ.get("CCNODE_SIM", os.path.join(BUILD, "bin", "ccnode-sim"))
+
+
+def need_fuse():
+    if os.geteuid() != 0:
+        print("SKIPPED: needs root to mount")
+        sys.exit(77)
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        print("SKIPPED: /dev/fuse is absent, the simulated node can't be mounted")
+        sys.exit(77)
+
+
+def until(what, condition, seconds=10):
+    """Waits for a condition; a test never sleeps a fixed time and hopes."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return
+        time.sleep(0.005)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+class Node:
+    def __init__(self, profile, *options):
+        self.dir = tempfile.mkdtemp(prefix="ccnode-sim-")
+        self.root = os.path.join(self.dir, "node")
+        self.profile, self.options = profile, options
+
+    def __enter__(self):
+        out = subprocess.run([SIM, "--profile", self.profile, "--root", self.root, *self.options],
+                             stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout
+        assert out == f"ready root={self.root}\n", out
+        return self
+
+    def __exit__(self, *_):
+        subprocess.run([SIM, "stop", "--root", self.root], check=True, timeout=60)
+        with open("/proc/self/mountinfo") as f:
+            assert self.root not in f.read(), "mounts are left"
+        subprocess.run(["rm", "-rf", "--one-file-system", self.dir], check=True)
+
+    def path(self, name):
+        """'0000:18:00.0/x' is a device's file, '/sys/…' one of the root."""
+        return self.root + name if name.startswith("/") else f"{self.root}/sys/bus/pci/devices/{name}"
+
+    def read(self, name):
+        with open(self.path(name)) as f:
+            return f.read().rstrip("\n")
+
+    def write(self, name, text):
+        """One write(2). Returns 0 or the errno name, as a shell's echo would see it."""
+        try:
+            fd = os.open(self.path(name), os.O_WRONLY)
+        except OSError as e:
+            return errno.errorcode[e.errno]
+        try:
+            os.write(fd, text.encode())
+            return 0
+        except OSError as e:
+            return errno.errorcode[e.errno]
+        finally:
+            os.close(fd)
+
+    def exists(self, name):
+        return os.path.lexists(self.path(name))
+
+    def driver(self, bdf):
+        try:
+            return os.path.basename(os.readlink(self.path(f"{bdf}/driver")))
+        except FileNotFoundError:
+            return None
+
+    def group(self, bdf):
+        return os.path.basename(os.readlink(self.path(f"{bdf}/iommu_group")))
+
+    def bind(self, bdf, driver="vfio-pci"):
+        assert self.write(f"{bdf}/driver_override", driver + "\n") == 0
+        return self.write("/sys/bus/pci/drivers_probe", bdf)
+
+    def unbind(self, bdf):
+        return self.write(f"/sys/bus/pci/drivers/{self.driver(bdf)}/unbind", bdf)
+
+    def background(self, name, text):
+        """A writer in a process of its own, for writes that block."""
+        code = "import os,sys; os.write(os.open(sys.argv[1], os.O_WRONLY), sys.argv[2].encode())"
+        return subprocess.Popen([sys.executable, "-c", code, self.path(name), text])
+
+    def ctl(self, *args, check=True):
+        p = subprocess.run([SIM, "ctl", "--root", self.root, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           text=True, timeout=60)
+        if check and p.returncode != 0:
+            raise AssertionError(f"ctl {args}: {p.stderr}")
+        return p.stdout if check else p
+
+
+def same(got, want, what=""):
+    assert got == want, f"{what}: {got!r}, not {want!r}"
+
+
+def run(tests):
+    """Every test function on its own; all are run, the exit status tells."""
+    need_fuse()
+    bad = 0
+    for test in tests:
+        try:
+            test()
+            print(f"ok   {test.__name__}", flush=True)
+        except Exception as e:  # noqa: BLE001 - a report for people
+            import traceback
+            traceback.print_exc()
+            print(f"FAIL {test.__name__}: {e}", flush=True)
+            bad += 1
+    sys.exit(1 if bad else 0)
