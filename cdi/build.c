@@ -1,0 +1,180 @@
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/auto.h"
+#include "cdi/cdi.h"
+#include "cdi/names.h"
+#include "cdi/ours.h"
+
+static int check_class(const struct cdi_device *dev, const char *class, struct err *err)
+{
+    size_t len = strnlen(class, CDI_NAME_SIZE);
+    if (len < CDI_NAME_SIZE && cdi_name_is_class(class, len) && !strchr(class, '.'))
+        return 0;
+    return err_set(
+        err, EINVAL,
+        "%s: '%.63s' cannot be the class of a CDI kind: it must start with a letter, end with a "
+        "letter "
+        "or digit and consist of letters, digits, '_' and '-'; choose another resource name",
+        dev->bdf, class);
+}
+
+static int check_device(const struct cdi_device *dev, struct err *err)
+{
+    if (!cdi_name_is_device(dev->bdf, strnlen(dev->bdf, sizeof dev->bdf)))
+        return err_set(err, EINVAL, "'%.15s' is not a PCI address", dev->bdf);
+    size_t len = strnlen(dev->id, sizeof dev->id);
+    if (len > 0 && (len == sizeof dev->id || !cdi_name_is_device(dev->id, len)))
+        return err_set(err, EINVAL, "%s: '%.63s' cannot be the name of a CDI device", dev->bdf,
+                       dev->id);
+    if (dev->iommu_group < 0 && dev->cdev[0] == '\0')
+        return err_set(err, EINVAL,
+                       "%s has neither an IOMMU group nor a VFIO device node; bind it first",
+                       dev->bdf);
+    if (dev->cdev[0] && (strncmp(dev->cdev, "vfio", 4) != 0 ||
+                         strspn(dev->cdev + 4, "0123456789") != strlen(dev->cdev + 4)))
+        return err_set(err, EINVAL, "%s: '%.23s' is not the name of a VFIO device node", dev->bdf,
+                       dev->cdev);
+    int r = check_class(dev, dev->class, err);
+    if (r == 0 && dev->indexed_class[0])
+        r = check_class(dev, dev->indexed_class, err);
+    return r;
+}
+
+static void fill_entry(struct cdi_entry *e, const struct cdi_device *dev)
+{
+    *e = (struct cdi_entry){0};
+    (void)snprintf(e->bdf, sizeof e->bdf, "%s", dev->bdf);
+    (void)snprintf(e->names[RANK_ID], CDI_NAME_SIZE, "%s", dev->id[0] ? dev->id : dev->bdf);
+    (void)snprintf(e->names[RANK_BDF], CDI_NAME_SIZE, "%s", dev->bdf);
+    if (dev->cdev[0]) {
+        (void)snprintf(e->node, sizeof e->node, "/dev/vfio/devices/%s", dev->cdev);
+        (void)snprintf(e->names[RANK_CDEV], CDI_NAME_SIZE, "%s", dev->cdev);
+        (void)snprintf(e->names[RANK_NUMBER], CDI_NAME_SIZE, "%s", dev->cdev + 4);
+    } else {
+        (void)snprintf(e->node, sizeof e->node, "/dev/vfio/%d", dev->iommu_group);
+        (void)snprintf(e->names[RANK_NUMBER], CDI_NAME_SIZE, "%d", dev->iommu_group);
+    }
+}
+
+static int by_bdf(const void *a, const void *b)
+{
+    const struct cdi_device *const *x = a, *const *y = b;
+    return strcmp((*x)->bdf, (*y)->bdf);
+}
+
+/* The entries of one class from devices sorted by BDF. Return: their number or -EEXIST. */
+static int class_entries(const struct cdi_device *const *devices, size_t n, const char *class,
+                         struct cdi_entry *ret, struct err *err)
+{
+    size_t n_entries = 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct cdi_device *dev = devices[i];
+        bool indexed = strcmp(dev->indexed_class, class) == 0;
+        if (!indexed && strcmp(dev->class, class) != 0)
+            continue;
+        struct cdi_entry *e = &ret[n_entries];
+        fill_entry(e, dev);
+        bool same = false;
+        for (size_t k = 0; k < n_entries && !same; k++) {
+            if (strcmp(ret[k].names[RANK_ID], e->names[RANK_ID]) != 0)
+                continue;
+            if (strcmp(ret[k].node, e->node) != 0)
+                return err_set(
+                    err, EEXIST, "%s and %s would both be called %s/%s=%s but are behind %s and %s",
+                    ret[k].bdf, e->bdf, CDI_VENDOR, class, e->names[RANK_ID], ret[k].node, e->node);
+            same = true;
+        }
+        if (same)
+            continue;
+        if (indexed)
+            (void)snprintf(e->names[RANK_INDEX], CDI_NAME_SIZE, "%zu", n_entries);
+        n_entries++;
+    }
+    cdi_names_settle(ret, n_entries);
+    return (int)n_entries;
+}
+
+static void print_spec(struct cdi_spec *spec, const struct cdi_entry *entries, size_t n)
+{
+    FILE *out = open_memstream(&spec->text, &spec->len);
+    if (!out)
+        abort();
+    (void)fprintf(out, "%s{\n  \"cdiVersion\": \"%s\",\n  \"kind\": \"%s/%s\",\n  \"devices\": [",
+                  CDI_MARK, CDI_VERSION, CDI_VENDOR, spec->class);
+    /* by rank, not by device: the advertised ids come first for whoever reads the file */
+    for (unsigned rank = 0; rank < RANK_MAX; rank++) {
+        for (size_t i = 0; i < n; i++) {
+            if (!entries[i].names[rank][0])
+                continue;
+            (void)fprintf(
+                out,
+                "%s\n    { \"name\": \"%s\",\n      \"containerEdits\": { \"deviceNodes\": [ "
+                "{ \"path\": \"%s\", \"permissions\": \"rwm\" } ] } }",
+                spec->n_entries > 0 ? "," : "", entries[i].names[rank], entries[i].node);
+            spec->n_entries++;
+        }
+    }
+    (void)fputs("\n  ]\n}\n", out);
+    if (fclose(out) != 0)
+        abort();
+}
+
+static void add_class(char (*classes)[CDI_NAME_SIZE], size_t *n, const char *class)
+{
+    for (size_t i = 0; i < *n; i++)
+        if (strcmp(classes[i], class) == 0)
+            return;
+    if (class[0])
+        (void)snprintf(classes[(*n)++], CDI_NAME_SIZE, "%s", class);
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+int cdi_build(const struct cdi_device *devices, size_t n, struct cdi_specs *ret, struct err *err)
+{
+    if (n > CDI_MAX_DEVICES)
+        return err_set(err, E2BIG, "%zu devices to offer, at most %d are supported", n,
+                       CDI_MAX_DEVICES);
+    AUTO_FREE const struct cdi_device **sorted = xcalloc(n + 1, sizeof *sorted);
+    AUTO_FREE char(*classes)[CDI_NAME_SIZE] = xcalloc(2 * n + 1, sizeof *classes);
+    size_t n_classes = 0;
+    for (size_t i = 0; i < n; i++) {
+        int r = check_device(&devices[i], err);
+        if (r < 0)
+            return r;
+        sorted[i] = &devices[i];
+        add_class(classes, &n_classes, devices[i].class);
+        add_class(classes, &n_classes, devices[i].indexed_class);
+    }
+    qsort(sorted, n, sizeof *sorted, by_bdf);
+    qsort(classes, n_classes, sizeof *classes, by_text);
+
+    struct cdi_specs specs = {.specs = xcalloc(n_classes + 1, sizeof *specs.specs)};
+    AUTO_FREE struct cdi_entry *entries = xcalloc(n + 1, sizeof *entries);
+    for (; specs.n < n_classes; specs.n++) {
+        struct cdi_spec *spec = &specs.specs[specs.n];
+        int r = class_entries(sorted, n, classes[specs.n], entries, err);
+        if (r < 0) {
+            cdi_specs_free(&specs);
+            return r;
+        }
+        (void)snprintf(spec->class, sizeof spec->class, "%s", classes[specs.n]);
+        (void)snprintf(spec->file, sizeof spec->file, CDI_VENDOR "-%s.yaml", spec->class);
+        print_spec(spec, entries, (size_t)r);
+    }
+    *ret = specs;
+    return 0;
+}
+
+void cdi_specs_free(struct cdi_specs *specs)
+{
+    for (size_t i = 0; i < specs->n; i++)
+        free(specs->specs[i].text);
+    free(specs->specs);
+    *specs = (struct cdi_specs){0};
+}
