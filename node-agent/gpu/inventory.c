@@ -1,0 +1,228 @@
+#include "node-agent/gpu/inventory.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/auto.h"
+#include "base/fs.h"
+#include "node-agent/gpu/group.h"
+#include "node-agent/gpu/names.h"
+#include "node-agent/gpu/sysfs.h"
+
+#define VENDOR_NVIDIA 0x10de
+#define PCI_IDS_MAX (8 << 20) /* the database has 1.4 MB today */
+
+bool inventory_bdf_ok(const char *text)
+{
+    static const char form[] = "xxxx:xx:xx.o";
+    if (strlen(text) != sizeof form - 1)
+        return false;
+    for (size_t i = 0; form[i]; i++) {
+        const char *allowed = form[i] == 'x' ? "0123456789abcdef" : "01234567";
+        bool digit = form[i] == 'x' || form[i] == 'o';
+        if (digit ? !strchr(allowed, text[i]) : text[i] != form[i])
+            return false;
+    }
+    return true;
+}
+
+/* Return: whether this class is a device of ours, and which. VGA and 3D controllers are GPUs, "other bridge" is how
+ * an NVSwitch calls itself (gpu-admin-tools pci/devices.py). */
+static bool kind_of(uint32_t class_code, enum nv_kind *ret)
+{
+    switch (class_code >> 8) {
+    case 0x0300:
+    case 0x0302:
+        *ret = NV_KIND_GPU;
+        return true;
+    case 0x0680:
+        *ret = NV_KIND_NVSWITCH;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static int read_id(int dir_fd, const char *name, uint16_t *ret, struct err *err)
+{
+    uint32_t v;
+    int r = sysfs_hex(dir_fd, name, 0xffff, &v, err);
+    if (r == 0)
+        *ret = (uint16_t)v;
+    return r;
+}
+
+/* Who it is. Return: 1 ours, 0 not ours, -errno. */
+static int identify(int dir_fd, struct nv_device *dev, struct err *err)
+{
+    struct err ignored = ERR_INIT;
+    char physfn[8];
+    int r = read_id(dir_fd, "vendor", &dev->vendor_id, err);
+    if (r < 0 || dev->vendor_id != VENDOR_NVIDIA)
+        return r;
+    r = sysfs_hex(dir_fd, "class", 0xffffff, &dev->class_code, err);
+    if (r < 0 || !kind_of(dev->class_code, &dev->kind))
+        return r;
+    /* a virtual function looks like its GPU; the mode is the physical function's */
+    if (readlinkat(dir_fd, "physfn", physfn, sizeof physfn) >= 0)
+        return 0;
+    r = read_id(dir_fd, "device", &dev->device_id, err);
+    if (r < 0)
+        return r;
+    (void)read_id(dir_fd, "subsystem_vendor", &dev->subsystem_vendor_id, &ignored);
+    (void)read_id(dir_fd, "subsystem_device", &dev->subsystem_device_id, &ignored);
+    uint32_t revision = 0;
+    (void)sysfs_hex(dir_fd, "revision", 0xff, &revision, &ignored);
+    dev->revision = (uint8_t)revision;
+    return 1;
+}
+
+static void read_override(int dir_fd, struct nv_device *dev)
+{
+    sysfs_word(dir_fd, "driver_override", dev->driver_override, sizeof dev->driver_override);
+    if (strcmp(dev->driver_override, "(null)") == 0)
+        dev->driver_override[0] = '\0';
+}
+
+static void read_state(const struct host *host, int dir_fd, struct nv_device *dev)
+{
+    struct err ignored = ERR_INIT;
+    int enabled = 0;
+    sysfs_link_name(dir_fd, "driver", dev->driver, sizeof dev->driver);
+    dev->driver_is_vfio = group_driver_is_vfio(dev->driver);
+    read_override(dir_fd, dev);
+    dev->numa_node = -1;
+    if (sysfs_int(dir_fd, "numa_node", &dev->numa_node, &ignored) < 0 || dev->numa_node < 0 ||
+        dev->numa_node > 4095)
+        dev->numa_node = -1;
+    sysfs_word(dir_fd, "power_state", dev->power_state, sizeof dev->power_state);
+    dev->enabled = sysfs_int(dir_fd, "enable", &enabled, &ignored) == 0 && enabled > 0;
+    group_read(host, dir_fd, dev);
+}
+
+static void set_known_names(struct nv_device *dev)
+{
+    const struct nv_model *model = names_find(dev->device_id);
+    (void)snprintf(dev->chip, sizeof dev->chip, "%s", names_chip(dev->kind, dev->device_id));
+    if (model) {
+        (void)snprintf(dev->name, sizeof dev->name, "%s", model->name);
+        (void)snprintf(dev->resource, sizeof dev->resource, "%s", model->resource);
+    }
+}
+
+/* Models that our table does not have, from the host's database; read at most once per scan. */
+static void name_unlisted(const struct host *host, struct nv_device *devices, size_t n)
+{
+    static const char *const places[] = {"/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids",
+                                         "/usr/share/pci.ids"};
+    struct err ignored = ERR_INIT;
+    AUTO_FREE char *text = NULL;
+    size_t len = 0;
+    bool tried = false;
+    for (size_t i = 0; i < n; i++) {
+        if (*devices[i].resource)
+            continue;
+        for (size_t p = 0; !tried && !text && p < ARRAY_LEN(places); p++)
+            (void)fs_read(host, places[p], PCI_IDS_MAX, &text, &len, &ignored);
+        tried = true;
+        if (!text || names_from_pci_ids(text, len, &devices[i], &ignored) < 0)
+            names_generic(&devices[i]);
+    }
+}
+
+/* Return: 1 ours, 0 not ours, -ENODEV gone, -errno. */
+static int read_one(const struct host *host, int dir_fd, const char *bdf, struct nv_device *ret,
+                    struct err *err)
+{
+    struct nv_device dev = {0};
+    (void)snprintf(dev.bdf, sizeof dev.bdf, "%.12s", bdf);
+    int r = identify(dir_fd, &dev, err);
+    if (r <= 0)
+        return r;
+    read_state(host, dir_fd, &dev);
+    set_known_names(&dev);
+    *ret = dev;
+    return 1;
+}
+
+int inventory_read(const struct host *host, const char *bdf, struct nv_device *ret, struct err *err)
+{
+    char path[64];
+    struct nv_device dev;
+    if (!inventory_bdf_ok(bdf))
+        return err_set(err, EINVAL, "'%.40s' is not a PCI address like 0000:18:00.0", bdf);
+    (void)snprintf(path, sizeof path, SYS_PCI_DEVICES "/%.12s", bdf);
+    AUTO_CLOSE int dir_fd = host_open_dir(host, path, err);
+    if (dir_fd < 0)
+        return dir_fd == -ENOENT ? err_set(err, ENODEV, "there is no PCI device %s", bdf) : dir_fd;
+    int r = read_one(host, dir_fd, bdf, &dev, err);
+    if (r < 0)
+        return err_wrap(err, r, "%s", bdf);
+    if (r == 0)
+        return err_set(err, EINVAL, "%s is not an NVIDIA GPU or NVSwitch", bdf);
+    name_unlisted(host, &dev, 1);
+    *ret = dev;
+    return 0;
+}
+
+static int compare_bdf(const void *a, const void *b)
+{
+    return strcmp(((const struct nv_device *)a)->bdf, ((const struct nv_device *)b)->bdf);
+}
+
+static bool has_gone(int r)
+{
+    return r == -ENOENT || r == -ENODEV || r == -ESTALE;
+}
+
+static int scan_entry(const struct host *host, int list_fd, const char *bdf,
+                      struct nv_inventory *ret, struct err *err)
+{
+    struct err why = ERR_INIT;
+    struct nv_device dev;
+    AUTO_CLOSE int dir_fd = openat(list_fd, bdf, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int r = dir_fd < 0 ? err_errno(&why, "open") : read_one(host, dir_fd, bdf, &dev, &why);
+    if (r == 1 && ret->n == NV_MAX_DEVICES)
+        return err_set(err, E2BIG, "this host has more than %d NVIDIA devices", NV_MAX_DEVICES);
+    if (r == 1)
+        ret->devices[ret->n++] = dev;
+    else if (r < 0 && !has_gone(r) && ret->n_unreadable++ == 0)
+        (void)snprintf(ret->unreadable, sizeof ret->unreadable, "%s: %.200s", bdf, why.msg);
+    return 0;
+}
+
+int inventory_scan(const struct host *host, struct nv_inventory *ret, struct err *err)
+{
+    int list_fd = host_openat(host, SYS_PCI_DEVICES, O_RDONLY | O_DIRECTORY, err);
+    if (list_fd < 0)
+        return list_fd;
+    AUTO_CLOSEDIR DIR *dir = fdopendir(list_fd);
+    if (!dir) {
+        int r = err_errno(err, "list " SYS_PCI_DEVICES);
+        (void)close(list_fd);
+        return r;
+    }
+    ret->n = 0;
+    ret->n_unreadable = 0;
+    ret->unreadable[0] = '\0';
+    for (;;) {
+        errno = 0;
+        const struct dirent *e = readdir(dir);
+        if (!e && errno)
+            return err_errno(err, "list " SYS_PCI_DEVICES);
+        if (!e)
+            break;
+        if (!inventory_bdf_ok(e->d_name))
+            continue;
+        int r = scan_entry(host, list_fd, e->d_name, ret, err);
+        if (r < 0)
+            return r;
+    }
+    qsort(ret->devices, ret->n, sizeof ret->devices[0], compare_bdf);
+    name_unlisted(host, ret->devices, ret->n);
+    return 0;
+}

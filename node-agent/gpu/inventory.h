@@ -1,0 +1,53 @@
+/* What NVIDIA devices this host has: sysfs into struct nv_device, and the facts of the host that go with them.
+ *
+ * Reads sysfs only; touches no device, writes nothing, needs no privilege. Virtual functions, audio and USB functions
+ * and bridges are no devices of ours; the other endpoints of a device's IOMMU group are its companions. sysfs is
+ * taken as hostile: a file that is missing, garbage or unreadable makes its field empty ("" / -1 / false) and, where
+ * the device cannot be identified without it, the device is left out and counted in `n_unreadable`; a device that
+ * vanishes during the scan is left out.
+ */
+#ifndef CCN_GPU_INVENTORY_H
+#define CCN_GPU_INVENTORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+#include "base/host.h"
+#include "node-agent/gpu/device.h"
+
+struct nv_inventory {
+    size_t n;
+    struct nv_device devices[NV_MAX_DEVICES]; /* sorted by BDF */
+    size_t n_unreadable;                      /* NVIDIA devices that could not be identified */
+    char unreadable
+        [256]; /* the first of them and why: "0000:18:00.0: read class: Input/output error" */
+};
+
+/**
+ * inventory_scan() - all of them
+ * Return: 0, also when there is none; -errno when /sys/bus/pci/devices cannot be listed (ENOENT: no PCI bus);
+ * -E2BIG more than NV_MAX_DEVICES.
+ */
+int inventory_scan(const struct host *host, struct nv_inventory *ret, struct err *err);
+
+/* inventory_read() - one of them. Return: 0, -ENODEV no such device, -EINVAL not an NVIDIA GPU or NVSwitch, -errno. */
+int inventory_read(const struct host *host, const char *bdf, struct nv_device *ret,
+                   struct err *err);
+
+/* inventory_bdf_ok() - "dddd:bb:dd.f", lower case hexadecimal digits; nothing else may become part of a path. */
+bool inventory_bdf_ok(const char *text);
+
+/* What the host says about itself. Empty or false = it does not say. */
+struct host_facts {
+    bool snp;          /* kvm_amd parameter sev_snp: the host can start SEV-SNP guests */
+    bool tdx;          /* kvm_intel parameter tdx */
+    char lockdown[24]; /* "none", "integrity", "confidentiality"; "" = kernel without lockdown */
+    bool iommu;        /* at least one IOMMU group exists */
+    bool vfio_cdev;    /* /dev/vfio/devices or /dev/iommu exists */
+    char boot_id[40];  /* random per boot; "" = unreadable */
+    char kernel[64];   /* release, "6.12.0-sim" */
+};
+void host_facts_read(const struct host *host, struct host_facts *ret);
+
+#endif
