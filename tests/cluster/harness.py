@@ -1,0 +1,157 @@
+"""A real single-node Kubernetes with a simulated GPU node in it, for the tests of this folder.
+
+Everything runs in namespaces of its own (node/start): kubelet, containerd, API server, and here also ccnode-sim and the
+agent as a process of the node. exit 77 with the reason where the cluster cannot be built or run.
+"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+BUILD = os.environ.get("CCNODE_BUILD", os.path.join(HERE, "../../build/dev"))
+NODE = "node-1"
+
+
+def skip(reason):
+    print(f"SKIPPED: {reason}", flush=True)
+    sys.exit(77)
+
+
+def build():
+    p = subprocess.run([os.path.join(HERE, "build")], stdout=subprocess.PIPE, text=True)
+    if p.returncode == 77:
+        skip("the cluster's programs cannot be built here, the reason is above")
+    if p.returncode != 0:
+        sys.exit("the cluster's programs did not build")
+    return p.stdout.strip()
+
+
+class Cluster:
+    """with Cluster() as c: c.kubectl("get", "node")"""
+
+    def __init__(self):
+        if os.geteuid() != 0:
+            skip("needs root")
+        for program in ("/usr/sbin/runc", "/usr/lib/cni/bridge", "/usr/sbin/nft"):
+            if not os.path.exists(program):
+                skip(f"{program} is missing: apt-get install runc containernetworking-plugins nftables")
+        self.bin = build()
+        # on a real file system (overlayfs needs one), short (socket paths), away from the tree
+        self.dir = tempfile.mkdtemp(prefix="ccnode-cluster-", dir="/var/tmp")
+        self.env = dict(os.environ, CLUSTER_DIR=os.path.join(self.dir, "c"), CLUSTER_BIN=self.bin,
+                        CLUSTER_IMAGES=f"{self.bin}/pause.tar {self.bin}/testtool.tar")
+        self.children = []
+
+    def __enter__(self):
+        try:
+            subprocess.run(["bash", f"{HERE}/node/start"], env=self.env, check=True)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for child in self.children:
+            child.kill()
+            child.wait()
+        subprocess.run(["bash", f"{HERE}/node/stop"], env=self.env, check=False)
+        subprocess.run(["rm", "-rf", self.dir], check=False)
+
+    # --- commands inside the node ---
+
+    def command(self, *argv):
+        return ["bash", f"{HERE}/node/in", *argv]
+
+    def run(self, *argv, check=True, stdin=None, env=None):
+        p = subprocess.run(self.command(*argv), env=dict(self.env, **(env or {})), input=stdin, text=True,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=180)
+        if check and p.returncode != 0:
+            raise AssertionError(f"{' '.join(argv)}: exit {p.returncode}: {p.stdout[-1500:]}{p.stderr[-1500:]}")
+        return p.stdout if check else p
+
+    def start(self, log, *argv, env=None):
+        with open(log, "w", encoding="utf-8") as out:
+            child = subprocess.Popen(self.command(*argv), env=dict(self.env, **(env or {})), stdin=subprocess.DEVNULL,
+                                     stdout=out, stderr=subprocess.STDOUT)
+        self.children.append(child)
+        return child
+
+    def kubectl(self, *argv, check=True, stdin=None):
+        return self.run("kubectl", *argv, check=check, stdin=stdin)
+
+    def get(self, *argv):
+        return json.loads(self.kubectl("get", *argv, "-o", "json"))
+
+    def apply(self, *objects):
+        return self.kubectl("apply", "-f", "-", stdin="\n---\n".join(json.dumps(o) for o in objects))
+
+    def node(self):
+        return self.get("node", NODE)
+
+    def label(self, key):
+        return self.node()["metadata"]["labels"].get(key)
+
+    def logs(self, name, lines=40):
+        try:
+            with open(os.path.join(self.env["CLUSTER_DIR"], "log", name), encoding="utf-8", errors="replace") as f:
+                return "".join(f.readlines()[-lines:])
+        except FileNotFoundError:
+            return ""
+
+
+class SimulatedNode:
+    """ccnode-sim inside the cluster's node: its tree with the real kubelet's folders in it, its VFIO nodes in /dev."""
+
+    ROOT = "/run/sim"
+
+    def __init__(self, cluster, profile):
+        self.cluster = cluster
+        self.programs = os.path.join(os.path.realpath(BUILD), "bin")
+        c = cluster
+        c.run("mkdir", "-p", self.ROOT)
+        c.run(f"{self.programs}/ccnode-sim", "--profile", profile, "--root", self.ROOT, "--device-nodes")
+        for path in ("/var/lib/kubelet", "/run/cdi", "/run/containerd"):
+            c.run("mkdir", "-p", path, self.ROOT + path)
+            c.run("mount", "--rbind", path, self.ROOT + path)
+        # the machine's /dev is seen in the node: an empty folder there becomes the simulated VFIO nodes
+        c.run("bash", "-c", "mkdir -p /dev/vfio && mount --bind /run/sim/dev/vfio /dev/vfio")
+        lines = c.run(f"{self.programs}/ccnode-sim", "env", "--root", self.ROOT).splitlines()
+        self.env = dict(line.removeprefix("export ").split("=", 1) for line in lines if "=" in line)
+        self.env = {k: v.strip("'\"") for k, v in self.env.items()}
+
+    def ctl(self, *argv):
+        return self.cluster.run(f"{self.programs}/ccnode-sim", "ctl", "--root", self.ROOT, *argv)
+
+
+def until(what, test, seconds=30, every=0.1):
+    """Waits until test() is true (an AssertionError in it counts as not yet); returns what it returned."""
+    end = time.monotonic() + seconds
+    last = None
+    while True:
+        try:
+            value = test()
+            if value:
+                return value
+        except AssertionError as e:
+            last = e
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds} s: {what}{f' ({last})' if last else ''}")
+        time.sleep(every)
+
+
+def report(checks):
+    """Runs (sentence, function) pairs in order, says each; exit status 1 when one failed."""
+    bad = 0
+    for sentence, check in checks:
+        begin = time.monotonic()
+        try:
+            check()
+            print(f"ok      {sentence} ({time.monotonic() - begin:.1f} s)", flush=True)
+        except Exception as e:  # noqa: BLE001 - a report for people
+            print(f"FAILED  {sentence}: {e}", flush=True)
+            bad += 1
+    print(f"{len(checks) - bad} passed, {bad} failed", flush=True)
+    return 1 if bad else 0

@@ -1,0 +1,94 @@
+"""The main job against a real API server and a real kubelet: the agent as a process of the node follows
+`kubectl label`, a pod that asks for a GPU is admitted and holds it."""
+import os
+import sys
+import time
+
+from harness import NODE, Cluster, SimulatedNode, report, until
+
+RESOURCE = "nvidia.com/GH100_H100_SXM5_80GB"  # set from the agent's own table below
+
+
+def pod(name, resource, count=1):
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+            "spec": {"restartPolicy": "Never", "runtimeClassName": "kata-qemu-nvidia-gpu-snp",
+                     "containers": [{"name": "main", "image": "localhost/testtool:test",
+                                     "command": ["/bin/sh", "-c", "ls /dev/vfio; exec sleep 1000"],
+                                     "resources": {"limits": {resource: str(count)}}}]}}
+
+
+RUNTIME_CLASS = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
+                 "metadata": {"name": "kata-qemu-nvidia-gpu-snp"}, "handler": "kata-qemu-nvidia-gpu-snp"}
+
+
+def main():
+    with Cluster() as cluster:
+        sim = SimulatedNode(cluster, "hgx-h100")
+        resource = "nvidia.com/" + cluster.run(
+            "bash", "-c", f"{sim.programs}/ccnode list gpus[0] --host-root {sim.ROOT} -o json | jq -r '.[0].resource'",
+            env=sim.env).strip()
+        config = os.path.join(cluster.dir, "ccnode.yaml")
+        with open(config, "w", encoding="utf-8") as f:
+            f.write('cdi: { directory: /run/cdi }\nhttp: { listen: "" }\n')
+        log = os.path.join(cluster.dir, "agent.log")
+        agent = cluster.start(log, f"{sim.programs}/ccnode-agent", "--config", config, "--host-root", sim.ROOT,
+                              "--node-name", NODE, "--kubeconfig", "/run/cluster/admin.kubeconfig", env=sim.env)
+
+        def allocatable(kind=None):
+            return cluster.node()["status"]["allocatable"].get(kind or resource)
+
+        def registered():
+            until("8 GPUs allocatable while cc.mode is off", lambda: allocatable() == "8")
+
+        def labelled():
+            cluster.kubectl("label", "node", NODE, "nvidia.com/cc.mode=on", "--overwrite")
+            begin = time.monotonic()
+            until("cc.mode.state=on", lambda: cluster.label("nvidia.com/cc.mode.state") == "on", every=0.05)
+            print(f"        cc.mode.state=on {time.monotonic() - begin:.2f} s after kubectl label (a boot is 1.7 s)")
+            assert cluster.label("nvidia.com/cc.ready.state") == "true", cluster.label("nvidia.com/cc.ready.state")
+
+        def verified():
+            for knob_line in sim.ctl("modes").splitlines():
+                assert " off" not in knob_line or "nvswitch" in knob_line or "10de:22a3" in knob_line, knob_line
+            conditions = {c["type"]: c for c in cluster.node()["status"]["conditions"]}
+            assert conditions["ConfidentialGPUsReady"]["status"] == "True", conditions["ConfidentialGPUsReady"]
+
+        def admitted():
+            cluster.apply(RUNTIME_CLASS)
+            cluster.apply(pod("first", resource))
+            cluster.kubectl("wait", "--for=condition=Ready", "pod/first", "--timeout=60s")
+            seen = until("the pod's log", lambda: cluster.kubectl("logs", "first"))
+            assert "vfio" in seen, seen
+
+        def held():
+            listed = cluster.run("testtool", "podresources")
+            assert f'"resource_name":"{resource}"' in listed and '"device_ids":["0000:' in listed, listed
+
+        def over_capacity():
+            cluster.apply(pod("greedy", resource, 8))
+            until("the second pod stays Pending", lambda: "Insufficient" in cluster.kubectl("describe", "pod", "greedy"))
+            cluster.kubectl("delete", "pod", "greedy", "--now")
+
+        def ends():
+            cluster.kubectl("delete", "pod", "first", "--now")
+            agent.terminate()
+            agent.wait(timeout=20)
+
+        failed = report([
+            ("the real kubelet has 8 GPUs from our plugin", registered),
+            ("kubectl label nvidia.com/cc.mode=on leads to cc.mode.state=on, cc.ready.state=true", labelled),
+            ("every GPU is in CC mode, the condition says so", verified),
+            ("a pod with nvidia.com limit under a Kata RuntimeClass is admitted and sees its VFIO node", admitted),
+            ("PodResources names the device", held),
+            ("a pod over capacity stays Pending", over_capacity),
+            ("the pod ends, the agent ends on SIGTERM", ends),
+        ])
+        if failed:
+            with open(log, encoding="utf-8", errors="replace") as f:
+                print("--- agent's log\n" + "".join(f.readlines()[-60:]))
+            print("--- kubelet's log\n" + cluster.logs("kubelet.log"))
+        return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
