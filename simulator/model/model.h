@@ -44,9 +44,19 @@ struct model_bar {
 
 enum model_power { MODEL_D0, MODEL_D3HOT, MODEL_D3COLD };
 enum model_reset_kind { MODEL_RESET_FLR, MODEL_RESET_SBR };
-enum model_lockdown { MODEL_LOCKDOWN_NONE, MODEL_LOCKDOWN_INTEGRITY, MODEL_LOCKDOWN_CONFIDENTIALITY };
+enum model_lockdown {
+    MODEL_LOCKDOWN_NONE,
+    MODEL_LOCKDOWN_INTEGRITY,
+    MODEL_LOCKDOWN_CONFIDENTIALITY
+};
 /* MODEL_MODE_INVALID: devtools bit without the CC bit */
-enum model_mode { MODEL_MODE_OFF, MODEL_MODE_ON, MODEL_MODE_INVALID, MODEL_MODE_DEVTOOLS, MODEL_MODE_PPCIE };
+enum model_mode {
+    MODEL_MODE_OFF,
+    MODEL_MODE_ON,
+    MODEL_MODE_INVALID,
+    MODEL_MODE_DEVTOOLS,
+    MODEL_MODE_PPCIE
+};
 
 enum model_delay {
     MODEL_DELAY_FLR,
