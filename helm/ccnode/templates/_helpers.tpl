@@ -40,18 +40,19 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{/* Host folders the agent sees below its host root: name, path, read-only, type, propagation. */}}
 {{- define "ccnode.hostPaths" -}}
-- { name: sys, path: /sys, type: Directory }
-- { name: dev, path: /dev, type: Directory, readOnly: true, propagation: HostToContainer }
-- { name: proc, path: /proc, type: Directory, readOnly: true }
-- { name: device-plugins, path: /var/lib/kubelet/device-plugins, type: DirectoryOrCreate }
-- { name: pod-resources, path: {{ .Values.hostPaths.kubelet }}/pod-resources, at: /var/lib/kubelet/pod-resources, type: DirectoryOrCreate, readOnly: true }
-- { name: cdi, path: {{ .Values.hostPaths.cdi }}, type: DirectoryOrCreate }
-- { name: etc-cdi, path: /etc/cdi, type: DirectoryOrCreate, readOnly: true }
-- { name: state, path: {{ .Values.hostPaths.state }}, type: DirectoryOrCreate }
-- { name: validations, path: {{ .Values.hostPaths.validations }}, type: DirectoryOrCreate }
-- { name: run-ccnode, path: /run/ccnode, type: DirectoryOrCreate }
-- { name: modules, path: {{ .Values.hostPaths.modules }}, type: DirectoryOrCreate, readOnly: true }
+{{- $root := .Values.hostPaths.root | trimSuffix "/" -}}
+- { name: sys, at: /sys, path: {{ $root }}/sys, type: Directory }
+- { name: dev, at: /dev, path: {{ $root }}/dev, type: Directory, readOnly: true, propagation: HostToContainer }
+- { name: proc, at: /proc, path: {{ $root }}/proc, type: Directory, readOnly: true }
+- { name: device-plugins, at: /var/lib/kubelet/device-plugins, path: {{ $root }}/var/lib/kubelet/device-plugins, type: DirectoryOrCreate }
+- { name: pod-resources, at: /var/lib/kubelet/pod-resources, path: {{ $root }}{{ .Values.hostPaths.kubelet }}/pod-resources, type: DirectoryOrCreate, readOnly: true }
+- { name: cdi, at: {{ dig "cdi" "directory" "/var/run/cdi" .Values.config }}, path: {{ $root }}{{ .Values.hostPaths.cdi }}, type: DirectoryOrCreate }
+- { name: etc-cdi, at: /etc/cdi, path: {{ $root }}/etc/cdi, type: DirectoryOrCreate, readOnly: true }
+- { name: state, at: {{ dig "state" "directory" "/var/lib/ccnode" .Values.config }}, path: {{ $root }}{{ .Values.hostPaths.state }}, type: DirectoryOrCreate }
+- { name: validations, at: {{ dig "validations" "directory" "/run/nvidia/validations" .Values.config }}, path: {{ $root }}{{ .Values.hostPaths.validations }}, type: DirectoryOrCreate }
+- { name: run-ccnode, at: /run/ccnode, path: {{ $root }}/run/ccnode, type: DirectoryOrCreate }
+- { name: modules, at: /lib/modules, path: {{ $root }}{{ .Values.hostPaths.modules }}, type: DirectoryOrCreate, readOnly: true }
 {{- range $i, $path := .Values.hostPaths.runtimeSockets }}
-- { name: runtime-{{ $i }}, path: {{ $path }}, type: DirectoryOrCreate, readOnly: true, propagation: HostToContainer }
+- { name: runtime-{{ $i }}, at: {{ $path }}, path: {{ $root }}{{ $path }}, type: DirectoryOrCreate, readOnly: true, propagation: HostToContainer }
 {{- end }}
 {{- end }}
