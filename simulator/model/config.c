@@ -222,8 +222,8 @@ static void add_extended_hopper(struct device *d)
     config_put(d, 0x2ac, 4, 0x00010002);
     d->fault_word = 0x2b4;
     extended(d, 0x2b8, 0x04, 1, 0x2f0);
-    config_put(d, 0x2bc, 4, 0x00078121);
-    config_put(d, 0x2c0, 4, 0x00000002);
+    config_put(d, 0x2c0, 4, 0x00078121);
+    config_put(d, 0x2c4, 4, 0x00000002);
     extended(d, 0x2f0, 0x03, 1, 0);
 }
 
