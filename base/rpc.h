@@ -50,8 +50,8 @@ struct rpc;
  * A process needs one. Return: NULL with @err when the thread cannot be started.
  */
 struct rpc *rpc_new(struct loop *loop, struct err *err);
-/* rpc_free() - cancels open calls (their callbacks do not come) and ends the thread; waits some milliseconds. Servers are
- * freed before. Not from a callback of this module. Accepts NULL. */
+/* rpc_free() - cancels open calls and kills servers (no callback comes any more), ends the thread; waits some
+ * milliseconds. Not from a callback of this module. Accepts NULL. */
 void rpc_free(struct rpc *rpc);
 
 /* ---- server ---- */
@@ -86,9 +86,9 @@ struct rpc_service {
 struct rpc_server;
 /**
  * rpc_listen() - serve @service on the socket @dir/@name below the host root (mode 0600)
- * A socket left there by someone who does not listen any more is replaced; one that still answers as well, without
- * being asked (an old instance of ours, which will then not unlink ours).
- * @host, @service: kept by reference
+ * It appears under its name only when it answers. Whatever was there is replaced in one step, also the socket of an old
+ * instance that still runs (and will not unlink ours).
+ * @host, @dir, @name, @service: kept by reference
  */
 struct rpc_server *rpc_listen(struct rpc *rpc, const struct host *host, const char *dir,
                               const char *name, const struct rpc_service *service, struct err *err);
@@ -101,6 +101,8 @@ int rpc_server_rebind(struct rpc_server *server, struct err *err);
  * @done: once, from the loop, when nothing of the server is left; the server is then freed. May be NULL.
  */
 void rpc_server_stop(struct rpc_server *server, void (*done)(void *arg), void *arg);
+/* rpc_server_kill() - the same at once and without a word: no callback of the service (nor a done) comes any more. */
+void rpc_server_kill(struct rpc_server *server);
 
 /* rpc_stream_send() - one message. Streams carry states, not events: a message that could not be sent yet (the peer does
  * not read) is replaced by the newer one. @data is copied. */

@@ -5,6 +5,7 @@
 #   ccn_fuzz(NAME SOURCES … LIBS …)        LLVMFuzzerTestOneInput; built with libFuzzer in the fuzz preset, and
 #                                          always as a replay program that runs tests/fuzz/corpus/NAME, label "replay"
 #   ccn_functional(NAME COMMAND …  [TIMEOUT s] [LABEL label])   a program run against real binaries; exit 77 = skipped
+#   ccn_proto(TARGET FILE.proto)            messages for protobuf-c as a library of generated code
 
 add_library(ccn_flags INTERFACE)
 target_include_directories(ccn_flags INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/generated)
@@ -79,4 +80,17 @@ function(ccn_functional name)
   add_test(NAME ${T_LABEL}/${name} COMMAND ${T_COMMAND})
   set_tests_properties(${T_LABEL}/${name} PROPERTIES LABELS ${T_LABEL} TIMEOUT ${T_TIMEOUT}
     SKIP_RETURN_CODE 77 ENVIRONMENT "${CCN_TEST_ENV}")
+endfunction()
+
+# generated code: without our warnings
+function(ccn_proto target proto)
+  get_filename_component(name ${proto} NAME_WE)
+  set(dir ${CMAKE_CURRENT_BINARY_DIR}/${target})
+  file(MAKE_DIRECTORY ${dir})
+  add_custom_command(OUTPUT ${dir}/${name}.pb-c.c ${dir}/${name}.pb-c.h
+    COMMAND protoc-c --c_out=${dir} --proto_path=${CMAKE_CURRENT_SOURCE_DIR} ${CMAKE_CURRENT_SOURCE_DIR}/${proto}
+    DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${proto} VERBATIM)
+  add_library(${target} STATIC ${dir}/${name}.pb-c.c ${dir}/${name}.pb-c.h)
+  target_include_directories(${target} SYSTEM PUBLIC ${dir})
+  target_link_libraries(${target} PUBLIC PkgConfig::PROTOBUFC)
 endfunction()
