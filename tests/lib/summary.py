@@ -1,0 +1,70 @@
+"""One line per tier and one per skipped or failed test, from the JUnit files that CTest wrote.
+
+Fails when a tier of --require has a skipped test or none at all."""
+
+import argparse
+import os
+import sys
+import xml.etree.ElementTree as ElementTree
+
+
+class Tier:
+    def __init__(self):
+        self.passed, self.seconds = 0, 0.0
+        self.failed, self.skipped = [], []
+
+
+def reason(case):
+    """The last thing a skipped test said."""
+    lines = [line.strip() for line in (case.findtext("system-out") or "").splitlines() if line.strip()]
+    return lines[-1] if lines else "it gave no reason"
+
+
+def read(folder):
+    tiers = {}
+    for name in sorted(os.listdir(folder)):
+        build = name.removesuffix(".xml")
+        for case in ElementTree.parse(os.path.join(folder, name)).iter("testcase"):
+            label = case.get("name").split("/")[0]
+            tier = tiers.setdefault(label if build == "dev" else build, Tier())
+            tier.seconds += float(case.get("time") or 0)
+            if case.find("skipped") is not None:
+                tier.skipped.append((case.get("name"), reason(case)))
+            elif case.get("status") == "run":
+                tier.passed += 1
+            else:
+                tier.failed.append(case.get("name"))
+    return tiers
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tiers", required=True)
+    parser.add_argument("--require", default="")
+    parser.add_argument("folder")
+    args = parser.parse_args()
+    tiers, required = read(args.folder), [name for name in args.require.split(",") if name]
+    bad = False
+    for name in args.tiers.split(","):
+        tier = tiers.get(name)
+        if tier is None:
+            refused = name in required
+            print(f"{name:<12} {'FAILED: required, but no test ran' if refused else 'SKIPPED: no test of this tier ran'}")
+            bad = bad or refused
+            continue
+        refused = name in required and tier.skipped
+        word = "FAILED" if tier.failed or refused else "passed" if tier.passed else "SKIPPED"
+        bad = bad or word == "FAILED"
+        counts = [f"{tier.passed} passed"]
+        counts += [f"{len(tier.failed)} failed"] if tier.failed else []
+        counts += [f"{len(tier.skipped)} skipped"] if tier.skipped else []
+        print(f"{name:<12} {word:<8} {', '.join(counts)} ({tier.seconds:.0f} s of tests)")
+        for test in tier.failed:
+            print(f"             FAILED   {test}")
+        for test, why in tier.skipped:
+            print(f"             SKIPPED  {test}: {why}{' (required)' if refused else ''}")
+    return bad
+
+
+if __name__ == "__main__":
+    sys.exit(main())
