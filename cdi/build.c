@@ -60,17 +60,17 @@ static void fill_entry(struct cdi_entry *e, const struct cdi_device *dev)
 
 static int by_bdf(const void *a, const void *b)
 {
-    const struct cdi_device *const *x = a, *const *y = b;
-    return strcmp((*x)->bdf, (*y)->bdf);
+    const struct cdi_device *x = a, *y = b;
+    return strcmp(x->bdf, y->bdf);
 }
 
 /* The entries of one class from devices sorted by BDF. Return: their number or -EEXIST. */
-static int class_entries(const struct cdi_device *const *devices, size_t n, const char *class,
+static int class_entries(const struct cdi_device *devices, size_t n, const char *class,
                          struct cdi_entry *ret, struct err *err)
 {
     size_t n_entries = 0;
     for (size_t i = 0; i < n; i++) {
-        const struct cdi_device *dev = devices[i];
+        const struct cdi_device *dev = &devices[i];
         bool indexed = strcmp(dev->indexed_class, class) == 0;
         if (!indexed && strcmp(dev->class, class) != 0)
             continue;
@@ -140,14 +140,14 @@ int cdi_build(const struct cdi_device *devices, size_t n, struct cdi_specs *ret,
     if (n > CDI_MAX_DEVICES)
         return err_set(err, E2BIG, "%zu devices to offer, at most %d are supported", n,
                        CDI_MAX_DEVICES);
-    AUTO_FREE const struct cdi_device **sorted = xcalloc(n + 1, sizeof *sorted);
+    AUTO_FREE struct cdi_device *sorted = xcalloc(n + 1, sizeof *sorted);
     AUTO_FREE char(*classes)[CDI_NAME_SIZE] = xcalloc(2 * n + 1, sizeof *classes);
     size_t n_classes = 0;
     for (size_t i = 0; i < n; i++) {
         int r = check_device(&devices[i], err);
         if (r < 0)
             return r;
-        sorted[i] = &devices[i];
+        sorted[i] = devices[i];
         add_class(classes, &n_classes, devices[i].class);
         add_class(classes, &n_classes, devices[i].indexed_class);
     }

@@ -30,8 +30,8 @@
 #define CDI_NAME_SIZE                                                                              \
     64 /* class and device names with the zero; classes have at most 63 characters */
 #define CDI_MAX_DEVICES 256
-#define CDI_MAX_FILE (1024 * 1024) /* larger files are reported, not read */
-#define CDI_MAX_FILES 256          /* per directory */
+#define CDI_MAX_FILE ((size_t)1024 * 1024) /* larger files are reported, not read */
+#define CDI_MAX_FILES 256                  /* per directory */
 
 /* One device to be offered. Offer only what is bound and whose node exists now. */
 struct cdi_device {
