@@ -72,6 +72,7 @@ static void record_failure(struct chain *chain, const struct worker_answer *answ
         return; /* the first failure is the cause; what fails while undoing is told by on_step */
     result->result = ACT_FAILED;
     result->failed_step = answer->step;
+    (void)snprintf(result->failed_code, sizeof result->failed_code, "%s", answer->code);
     (void)snprintf(result->error, sizeof result->error, "%s: %s%s%s",
                    worker_step_name(answer->step), answer->error, *answer->cure ? "; " : "",
                    answer->cure);
@@ -148,6 +149,10 @@ static bool must_wait(const struct chain *chain)
 static void advance(struct chain *chain)
 {
     struct act *act = chain->act;
+    if (!chain->worker) { /* it could not be started: told from the loop, as everything */
+        finish(chain);
+        return;
+    }
     if (act->joint_failure && !chain->undoing && !chain->committed) {
         if (chain->result.result == ACT_DONE)
             chain->result.result = ACT_UNDONE;
@@ -222,8 +227,6 @@ static void open_chain(struct act *act, size_t device, const char *bdf)
         record_failure(chain, &answer);
         if (act->plan.together)
             act->joint_failure = true;
-        chain->over = true;
-        chain->result.ended_ms = chain->result.started_ms;
     }
 }
 
@@ -266,4 +269,14 @@ void act_stop(struct act *act)
 {
     act->stopping = true;
     wake_all(act);
+}
+
+void act_abandon(struct act *act)
+{
+    for (size_t i = 0; i < act->n; i++)
+        worker_close(act->chains[i].worker);
+    worker_close(act->node);
+    loop_cancel(act->kick);
+    free(act->chains);
+    free(act);
 }

@@ -20,8 +20,9 @@ enum act_result {
 struct act_device {
     enum act_result result;
     enum worker_step failed_step;
-    bool undone;       /* with FAILED: the undo chain succeeded */
-    bool report_valid; /* a query in the chain answered */
+    char failed_code[24]; /* errno name of that step */
+    bool undone;          /* with FAILED: the undo chain succeeded */
+    bool report_valid;    /* a query in the chain answered */
     struct nv_report report;
     enum cc_mode verified; /* by a verify step after the reset; UNKNOWN = none */
     char was_driver[32];   /* answer of unbind */
@@ -50,5 +51,9 @@ struct act *act_start(struct workers *workers, struct loop *loop, const struct p
 
 /* act_stop() - begin no further step; on_done follows when the running ones have ended. */
 void act_stop(struct act *act);
+
+/* act_abandon() - forget it: no callback any more; its workers end by themselves after the step they are in. Only at the
+ * end of the process, for chains that read. */
+void act_abandon(struct act *act);
 
 #endif

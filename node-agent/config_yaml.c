@@ -233,8 +233,9 @@ static int unknown(struct reading *in, const char *section, const char *typed)
         used += w > 0 && (size_t)w < sizeof allowed - used ? (size_t)w : 0;
     }
     return refuse(in, &in->event.start_mark, "%s%s%s: unknown key, %s%s%s", section ? section : "",
-                  section ? "." : "", show(typed).text, meant ? "did you mean " : "allowed are: ",
-                  meant ? meant : allowed, meant ? "?" : "");
+                  section ? "." : "", show(typed).text,
+                  meant ? "did you mean " : "allowed are: ", meant ? meant : allowed,
+                  meant ? "?" : "");
 }
 
 static const struct config_key *find_key(const char *section, const char *name)

@@ -31,10 +31,11 @@ struct observed_device {
     struct nv_holder holders[NV_MAX_HOLDERS];
     size_t n_pods;
     struct pod_ref pods[NODE_MAX_PODS];
+    bool acting;         /* a chain of ours is running on it */
     bool quarantined;    /* an abandoned worker still sits in the kernel with it */
     unsigned failures;   /* in a row */
     int64_t retry_at_ms; /* not before, after a failure; 0 = at once */
-    char error[512];     /* the last failure: step, what was seen, cure; "" = none */
+    char error[640];     /* the last failure: step, what was seen, cure; "" = none */
 };
 
 struct observed {
@@ -44,9 +45,10 @@ struct observed {
     bool pods_known;       /* PodResources answered; always true without Kubernetes */
     char unknown_why[256]; /* when one of the two is false */
     char boot_id[40];
-    bool snp, tdx;     /* the host can start confidential guests */
-    char lockdown[24]; /* "none", "integrity", "confidentiality", "" = kernel without lockdown */
-    bool iommu;        /* at least one IOMMU group exists */
+    bool snp, tdx;        /* the host can start confidential guests */
+    char lockdown[24];    /* "none", "integrity", "confidentiality", "" = kernel without lockdown */
+    bool iommu;           /* at least one IOMMU group exists */
+    char unreadable[256]; /* an NVIDIA device that could not be identified, and why; "" = none */
 };
 
 #endif

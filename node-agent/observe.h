@@ -5,6 +5,7 @@
 #ifndef CCN_AGENT_OBSERVE_H
 #define CCN_AGENT_OBSERVE_H
 
+#include "base/rpc.h"
 #include "node-agent/config.h"
 #include "node-agent/journal.h"
 #include "node-agent/node_state.h"
@@ -34,8 +35,20 @@ struct observe_request {
     bool
         holders; /* scan /proc: costs a process; needed before a change, at start, and after an event */
     bool pods; /* ask PodResources; false also where there is no kubelet: pods_known is then true */
+    struct rpc *rpc;                  /* needed with `pods` */
     const char *pod_resources_socket; /* below the host root */
 };
+
+struct look;
+
+/* memory_find() - Return: the entry of @bdf or NULL. memory_read() - a worker has just read @report. */
+struct memory_device *memory_find(struct memory *memory, const char *bdf);
+void memory_read(struct memory *memory, const char *bdf, const struct nv_report *report,
+                 int64_t now_ms);
+/* memory_failed() - one more failure in a row: not again before 1, 2, 4 … 60 s have passed, plus up to a quarter.
+ * memory_succeeded() - forgets them. */
+void memory_failed(struct memory *memory, const char *bdf, const char *error, int64_t now_ms);
+void memory_succeeded(struct memory *memory, const char *bdf);
 
 /**
  * observe_start() - one look
@@ -43,11 +56,13 @@ struct observe_request {
  * @previous: holders and pods are taken over from it when not asked for; may be NULL
  * @cb: once, from the loop; @observed is valid inside the callback only. r < 0: sysfs could not be read at all.
  */
-void observe_start(struct workers *workers, const struct host *host, struct loop *loop,
-                   const struct observe_request *request, struct memory *memory,
-                   const struct journal *journal, const struct observed *previous,
-                   void (*cb)(void *arg, int r, const struct observed *observed,
-                              const struct err *err),
-                   void *arg);
+struct look *observe_start(struct workers *workers, const struct host *host, struct loop *loop,
+                           const struct observe_request *request, struct memory *memory,
+                           const struct journal *journal, const struct observed *previous,
+                           void (*cb)(void *arg, int r, const struct observed *observed,
+                                      const struct err *err),
+                           void *arg);
+/* observe_cancel() - no callback any more; accepts NULL. The handle is gone once the callback was called. */
+void observe_cancel(struct look *look);
 
 #endif

@@ -34,7 +34,7 @@ const char *decision_name(enum decision decision)
         [DECISION_UNMANAGED] = "unmanaged", [DECISION_IN_PLACE] = "in-place",
         [DECISION_QUERY] = "query",         [DECISION_CHANGE] = "change",
         [DECISION_BUSY] = "busy",           [DECISION_REFUSED] = "refused",
-        [DECISION_WAIT] = "wait",
+        [DECISION_WAIT] = "wait",           [DECISION_ACTING] = "acting",
     };
     return (size_t)decision < ARRAY_LEN(names) ? names[decision] : "?";
 }
@@ -202,6 +202,10 @@ static void decide_alone(const struct making *in, const struct view *v, struct d
         decide(plan, DECISION_UNMANAGED, "%s", "");
         return;
     }
+    if (v->seen->acting) {
+        decide(plan, DECISION_ACTING, "a change of it is under way");
+        return;
+    }
     if (v->known && v->seen->knowledge != KNOWN_JOURNAL && refuse(v, plan))
         return;
     if (v->known && !change && !v->seen->quarantined) {
@@ -250,8 +254,8 @@ static bool left_behind(const struct making *in, const struct view *v,
 /* The first device that stops the others; what it stops them with. Refusals weigh most. */
 static const struct device_plan *find_stopper(const struct making *in, bool entering, size_t *ret)
 {
-    static const enum decision order[] = {DECISION_REFUSED, DECISION_WAIT, DECISION_BUSY,
-                                          DECISION_QUERY};
+    static const enum decision order[] = {DECISION_REFUSED, DECISION_ACTING, DECISION_WAIT,
+                                          DECISION_BUSY, DECISION_QUERY};
     for (size_t o = 0; o < ARRAY_LEN(order); o++) {
         for (size_t i = 0; i < in->plan->n; i++) {
             const struct device_plan *d = &in->plan->devices[i];
@@ -289,7 +293,8 @@ static void stop_the_others(struct making *in, const struct device_plan *stopper
         struct device_plan *d = &in->plan->devices[i];
         if (d->decision != DECISION_CHANGE || i == who || !in->views[i].change_mode)
             continue;
-        enum decision verdict = cause.decision == DECISION_QUERY ? DECISION_WAIT : cause.decision;
+        bool soon = cause.decision == DECISION_QUERY || cause.decision == DECISION_ACTING;
+        enum decision verdict = soon ? DECISION_WAIT : cause.decision;
         decide(d, verdict, "all devices change together, and %s stops them: %.180s", bdf,
                cause.reason);
     }

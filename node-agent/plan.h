@@ -31,6 +31,7 @@ enum decision {
     DECISION_BUSY,      /* in use: waits, is evicted, or fails, by policy */
     DECISION_REFUSED,   /* not possible on this hardware, firmware or policy; reason says why */
     DECISION_WAIT,      /* quarantined, or not yet time to try again */
+    DECISION_ACTING, /* a chain of an earlier plan still runs on it: left alone until that ends */
 };
 const char *decision_name(enum decision decision);
 

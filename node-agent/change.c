@@ -1,0 +1,455 @@
+/* Starts the chains that may start, and digests what they report. */
+#include <errno.h>
+#include <string.h>
+
+#include "base/auto.h"
+#include "base/log.h"
+#include "node-agent/agent.h"
+
+#define FRESH_MS 300 /* a look at the users that is older does not count before a change */
+#define SETTLE_MS 20 /* devices that end within that time are published together */
+#define SOFT_RETRY_MS                                                                              \
+    300 /* somebody else has it at this moment: another worker, a user who was quick */
+#define JOURNAL_RETRY_MS 5000
+
+struct change {
+    struct change *next;
+    struct agent *agent;
+    struct act *act;
+    bool writes;
+    struct plan plan;
+    size_t n;
+    char bdfs[NV_MAX_DEVICES]
+             [BDF_SIZE]; /* by index of the plan: observation may move on meanwhile */
+    enum cc_mode wanted[NV_MAX_DEVICES];
+};
+
+static bool writes(const struct device_plan *d)
+{
+    return d->n_steps > 0 && d->steps[0].step != WORKER_QUERY;
+}
+
+static bool has_step(const struct device_plan *d, enum worker_step step)
+{
+    for (size_t i = 0; i < d->n_steps; i++) {
+        if (d->steps[i].step == step)
+            return true;
+    }
+    return false;
+}
+
+bool change_any_writing(const struct agent *agent)
+{
+    for (const struct change *c = agent->changes; c; c = c->next) {
+        if (c->writes)
+            return true;
+    }
+    return false;
+}
+
+bool change_any_wanted(const struct agent *agent)
+{
+    return agent->plan->changes;
+}
+
+/* ---- journal ---- */
+
+int agent_save_journal(struct agent *agent)
+{
+    struct err err = ERR_INIT;
+    int r = journal_save(&agent->host, agent->config.state_directory, &agent->journal, &err);
+    if (r < 0 && strcmp(agent->journal_error, err.msg) != 0)
+        log_error("the journal cannot be written; nothing is changed until it can", "error",
+                  err.msg, NULL);
+    (void)snprintf(agent->journal_error, sizeof agent->journal_error, "%s", r < 0 ? err.msg : "");
+    return r;
+}
+
+static struct journal_device *journal_entry(struct agent *agent, const struct nv_device *dev)
+{
+    struct journal_device *entry = journal_put(&agent->journal, dev->bdf);
+    if (entry->device_id != dev->device_id) {
+        *entry = (struct journal_device){.device_id = dev->device_id};
+        (void)snprintf(entry->bdf, sizeof entry->bdf, "%s", dev->bdf);
+    }
+    if (!dev->driver_is_vfio && *dev->driver)
+        (void)snprintf(entry->original_driver, sizeof entry->original_driver, "%s", dev->driver);
+    return entry;
+}
+
+static const struct nv_device *find_device(const struct agent *agent, const char *bdf)
+{
+    for (size_t i = 0; i < agent->observed->n; i++) {
+        if (strcmp(agent->observed->devices[i].dev.bdf, bdf) == 0)
+            return &agent->observed->devices[i].dev;
+    }
+    return NULL;
+}
+
+/* Before the first write: what is under way, so that a successor vouches for nothing it did not verify. */
+static int write_ahead(struct agent *agent, const struct change *change)
+{
+    for (size_t i = 0; i < change->n; i++) {
+        const struct nv_device *dev = find_device(agent, change->bdfs[i]);
+        if (!dev || !writes(&change->plan.devices[i]))
+            continue;
+        struct journal_device *entry = journal_entry(agent, dev);
+        if (has_step(&change->plan.devices[i], WORKER_STAGE)) {
+            entry->changing_to = change->wanted[i];
+            entry->settled = false;
+        }
+    }
+    return agent_save_journal(agent);
+}
+
+static void journal_result(struct agent *agent, const char *bdf, enum cc_mode mode, bool settled)
+{
+    const struct nv_device *dev = find_device(agent, bdf);
+    if (!dev)
+        return;
+    const struct journal_device *old = journal_find(&agent->journal, bdf);
+    if (old && old->device_id == dev->device_id && old->verified_mode == mode &&
+        old->settled == settled && old->changing_to == CC_MODE_UNKNOWN)
+        return;
+    struct journal_device *entry = journal_entry(agent, dev);
+    entry->verified_mode = mode;
+    entry->settled = settled;
+    entry->changing_to = CC_MODE_UNKNOWN;
+    (void)agent_save_journal(agent);
+}
+
+/* ---- what a device reported ---- */
+
+static void note_drift_of_mode(struct agent *agent, const char *bdf, enum cc_mode now)
+{
+    const struct nv_device *dev = find_device(agent, bdf);
+    if (!dev)
+        return;
+    enum cc_mode was = journal_verified_mode(&agent->journal, dev, agent->observed->boot_id);
+    if (was == CC_MODE_UNKNOWN || was == now || now == CC_MODE_UNKNOWN)
+        return;
+    metric_inc(agent->metrics.drift_detected, 1, NULL);
+    log_warning("somebody else changed a device", "bdf", bdf, "mode", cc_mode_name(now), "was",
+                cc_mode_name(was), NULL);
+    tell_event(agent, "Warning", "DriftDetected", "Observe",
+               "%s is in mode %s, it was verified in %s; it is put right as soon as the device is "
+               "idle",
+               bdf, cc_mode_name(now), cc_mode_name(was));
+}
+
+static void on_success(struct agent *agent, const struct change *change, size_t i,
+                       const struct act_device *result)
+{
+    const char *bdf = change->bdfs[i];
+    const struct device_plan *d = &change->plan.devices[i];
+    struct memory_device *m = memory_find(&agent->memory, bdf);
+    memory_succeeded(&agent->memory, bdf);
+    if (result->report_valid) {
+        note_drift_of_mode(agent, bdf, result->report.active);
+        memory_read(&agent->memory, bdf, &result->report, loop_now_ms(agent->loop));
+        bool settled = result->report.active == result->report.pending ||
+                       result->report.pending == CC_MODE_UNKNOWN;
+        journal_result(agent, bdf, result->report.active, settled);
+        return;
+    }
+    if (!m || !has_step(d, WORKER_STAGE))
+        return;
+    struct nv_report report = m->report;
+    report.pending = change->wanted[i]; /* check-staged read it back */
+    if (result->verified != CC_MODE_UNKNOWN) {
+        report.active = result->verified;
+        report.booted = true;
+    }
+    memory_read(&agent->memory, bdf, &report, loop_now_ms(agent->loop));
+    journal_result(agent, bdf, report.active, report.active == report.pending);
+    log_info("device is in its mode", "bdf", bdf, "mode", cc_mode_name(report.active), NULL);
+}
+
+/* EBUSY: somebody else has it at this moment, and that is no failure of the device. */
+static void on_failure(struct agent *agent, const char *bdf, const struct act_device *result)
+{
+    int64_t now = loop_now_ms(agent->loop);
+    struct memory_device *m = memory_find(&agent->memory, bdf);
+    if (m && strcmp(result->failed_code, "EBUSY") == 0) {
+        m->report_valid = false;
+        m->retry_at_ms = now + SOFT_RETRY_MS;
+        log_info("device is in use; looked at again", "bdf", bdf, "why", result->error, NULL);
+        agent_kick(agent, LOOK_USERS, SOFT_RETRY_MS);
+        return;
+    }
+    memory_failed(&agent->memory, bdf, result->error, now);
+    log_error("device failed", "bdf", bdf, "error", result->error, NULL);
+}
+
+static void on_device(void *arg, size_t i, const struct act_device *result)
+{
+    struct change *change = arg;
+    struct agent *agent = change->agent;
+    const char *bdf = change->bdfs[i];
+    struct track *track = agent_track(agent, bdf);
+    if (track) {
+        track->acting = track->querying = false;
+        track->step = WORKER_STEP_MAX;
+    }
+    switch (result->result) {
+    case ACT_DONE:
+        on_success(agent, change, i, result);
+        break;
+    case ACT_FAILED:
+        on_failure(agent, bdf, result);
+        break;
+    case ACT_UNDONE: {
+        struct memory_device *m = memory_find(&agent->memory, bdf);
+        if (m)
+            m->report_valid = false;
+        break;
+    }
+    case ACT_STOPPED:
+    case ACT_NOTHING:
+        break;
+    }
+    agent_kick(agent, LOOK_SYSFS, SETTLE_MS);
+}
+
+static void on_step(void *arg, size_t i, const struct plan_step *step,
+                    const struct worker_answer *answer)
+{
+    struct change *change = arg;
+    const char *bdf = i < change->n ? change->bdfs[i] : "node";
+    struct track *track = agent_track(change->agent, bdf);
+    if (track)
+        track->step = answer ? WORKER_STEP_MAX : step->step;
+    tell_step(change->agent, bdf, step, answer);
+}
+
+static void stop_if_idle(struct agent *agent);
+
+static void on_done(void *arg, const struct act_device *results, size_t n)
+{
+    struct change *change = arg;
+    struct agent *agent = change->agent;
+    (void)results;
+    (void)n;
+    for (struct change **p = &agent->changes; *p; p = &(*p)->next) {
+        if (*p == change) {
+            *p = change->next;
+            break;
+        }
+    }
+    free(change);
+    agent_kick(agent, LOOK_SYSFS, 0);
+    if (agent->stopping)
+        stop_if_idle(agent);
+}
+
+/* ---- starting ---- */
+
+static void start(struct agent *agent, struct change *change)
+{
+    struct act_callbacks callbacks = {
+        .on_step = on_step, .on_device = on_device, .on_done = on_done, .arg = change};
+    int64_t now = loop_now_ms(agent->loop);
+    for (size_t i = 0; i < change->n; i++) {
+        const struct device_plan *d = &change->plan.devices[i];
+        struct track *track = agent_track(agent, change->bdfs[i]);
+        if (d->n_steps == 0 || !track)
+            continue;
+        track->querying = !writes(d);
+        track->acting = writes(d);
+        track->retrying = agent->observed->devices[i].failures > 0;
+        track->acting_since_ms = now;
+        change->writes = change->writes || writes(d);
+    }
+    change->next = agent->changes;
+    agent->changes = change;
+    change->act =
+        act_start(agent->workers, agent->loop, &change->plan, agent->observed, &callbacks);
+}
+
+static struct change *new_change(struct agent *agent)
+{
+    struct change *change = xcalloc(1, sizeof *change);
+    change->agent = agent;
+    change->plan = *agent->plan;
+    change->n = agent->observed->n;
+    for (size_t i = 0; i < change->n; i++) {
+        memcpy(change->bdfs[i], agent->observed->devices[i].dev.bdf, BDF_SIZE);
+        change->wanted[i] = agent->intent->devices[i].mode;
+        change->plan.devices[i].n_steps = 0;
+    }
+    return change;
+}
+
+static void start_queries(struct agent *agent)
+{
+    struct change *change = new_change(agent);
+    bool any = false;
+    change->plan.together = false;
+    change->plan.load_vfio = false;
+    for (size_t i = 0; i < change->n; i++) {
+        const struct device_plan *d = &agent->plan->devices[i];
+        const struct track *track = agent_track(agent, change->bdfs[i]);
+        if (d->n_steps == 0 || writes(d) || !track || track->querying || track->acting)
+            continue;
+        change->plan.devices[i] = *d;
+        any = true;
+    }
+    if (any)
+        start(agent, change);
+    else
+        free(change);
+}
+
+/* Whether this node may change now, as far as the cluster is concerned; the Lease is asked for when it may not. */
+static void on_lease(void *arg, const struct kube_result *result)
+{
+    struct agent *agent = arg;
+    if (result->err.code == ECANCELED)
+        return;
+    if (result->err.code)
+        (void)snprintf(agent->lease_error, sizeof agent->lease_error,
+                       "a Lease is needed before this node may change: %.400s", result->err.msg);
+    else
+        *agent->lease_error = '\0';
+    agent_kick(agent, LOOK_USERS, 0);
+}
+
+static bool lease_allows(struct agent *agent)
+{
+    if (!agent->kube || agent->config.concurrency_max == 0)
+        return true;
+    if (!agent->lease) {
+        (void)snprintf(agent->lease_error, sizeof agent->lease_error,
+                       "waiting for one of %d places (concurrency.max) to change mode",
+                       agent->config.concurrency_max);
+        agent->lease =
+            kube_lease_acquire(agent->kube, agent->config.concurrency_lease,
+                               (unsigned)agent->config.concurrency_max, 0, on_lease, agent);
+    }
+    return kube_lease_is_held(agent->lease);
+}
+
+static void give_lease_back(struct agent *agent)
+{
+    if (!agent->lease || change_any_writing(agent) || change_any_wanted(agent))
+        return;
+    kube_lease_release(agent->lease);
+    agent->lease = NULL;
+    *agent->lease_error = '\0';
+}
+
+/* A device may be written to when the look that found it idle began after it had been withdrawn. */
+static bool is_withdrawn_and_idle(struct agent *agent, const char *bdf)
+{
+    const struct track *track = agent_track(agent, bdf);
+    return track && track->withdrawn && !track->querying && !track->acting;
+}
+
+static size_t take_writes(struct agent *agent, struct change *change, bool *ret_missing)
+{
+    size_t n = 0;
+    *ret_missing = false;
+    for (size_t i = 0; i < change->n; i++) {
+        const struct device_plan *d = &agent->plan->devices[i];
+        if (!writes(d))
+            continue;
+        if (is_withdrawn_and_idle(agent, change->bdfs[i])) {
+            change->plan.devices[i] = *d;
+            n++;
+        } else {
+            *ret_missing = true;
+        }
+    }
+    return n;
+}
+
+static void start_writes(struct agent *agent)
+{
+    if (!agent->plan->changes || agent_is_blind(agent) || agent->node_gone)
+        return;
+    bool fresh = agent->look_running == LOOK_USERS && !agent->look &&
+                 loop_now_ms(agent->loop) - agent->users_looked_ms < FRESH_MS;
+    agent->label_blocks = agent->publisher && publisher_may_say_ready(agent->publisher);
+    if (agent->label_blocks || !lease_allows(agent))
+        return; /* whoever brings the answer asks for another look */
+    if (!fresh) {
+        agent_kick(agent, LOOK_USERS, 0);
+        return;
+    }
+    struct change *change = new_change(agent);
+    bool missing;
+    size_t n = take_writes(agent, change, &missing);
+    if (missing && !change_any_writing(agent) && n == 0)
+        agent_kick(agent, LOOK_USERS, 0);
+    if (n == 0 || (missing && change->plan.together)) {
+        free(change);
+        return;
+    }
+    if (write_ahead(agent, change) < 0) {
+        free(change);
+        agent_kick(agent, LOOK_USERS, JOURNAL_RETRY_MS);
+        return;
+    }
+    start(agent, change);
+}
+
+void change_start_allowed(struct agent *agent)
+{
+    if (agent->stopping)
+        return;
+    if (agent->plan->queries)
+        start_queries(agent);
+    if (!agent->options.explain)
+        start_writes(agent);
+    give_lease_back(agent);
+}
+
+void change_verify_idle(struct agent *agent)
+{
+    int64_t now = loop_now_ms(agent->loop);
+    if (agent->config.verify_interval_ms == 0 || agent->stopping || agent->users_looked_ms == 0)
+        return;
+    struct change *change = new_change(agent);
+    bool any = false;
+    change->plan.together = change->plan.load_vfio = false;
+    for (size_t i = 0; i < change->n; i++) {
+        const struct track *track = agent_track(agent, change->bdfs[i]);
+        const struct memory_device *m = memory_find(&agent->memory, change->bdfs[i]);
+        if (agent->plan->devices[i].decision != DECISION_IN_PLACE || !track || track->querying ||
+            !m || !m->report_valid || now - m->read_at_ms < agent->config.verify_interval_ms)
+            continue;
+        struct device_plan *d = &change->plan.devices[i];
+        *d = (struct device_plan){.decision = DECISION_QUERY, .n_steps = 1};
+        d->steps[0].step = WORKER_QUERY;
+        any = true;
+    }
+    if (any)
+        start(agent, change);
+    else
+        free(change);
+}
+
+/* ---- the end ---- */
+
+void change_abandon_all(struct agent *agent)
+{
+    while (agent->changes) {
+        struct change *change = agent->changes;
+        agent->changes = change->next;
+        act_abandon(change->act);
+        free(change);
+    }
+}
+
+static void stop_if_idle(struct agent *agent)
+{
+    if (!change_any_writing(agent))
+        agent_finish(agent);
+}
+
+void change_stop_all(struct agent *agent)
+{
+    for (struct change *c = agent->changes; c; c = c->next)
+        act_stop(c->act);
+    stop_if_idle(agent);
+}

@@ -1,0 +1,354 @@
+#include "node-agent/observe.h"
+
+#include <errno.h>
+#include <json-c/json.h>
+#include <string.h>
+
+#include "base/auto.h"
+#include "device-plugin/ids.h"
+#include "node-agent/gpu/inventory.h"
+#include "node-agent/kube/backoff.h"
+#include "node-agent/kubelet/pod_resources.h"
+
+#define POD_RESOURCES_TIMEOUT_MS 5000 /* kubelet answers from memory; its rate limit may queue us */
+#define RETRY_MIN_MS 1000
+#define RETRY_MAX_MS 60000
+
+/* One look under way: two questions at most are open, and whoever answers last ends it. */
+struct look {
+    const struct host *host;
+    struct loop *loop;
+    struct memory *memory;
+    const struct journal *journal;
+    struct worker *worker;
+    struct pod_resources_query *query;
+    struct loop_timer *soon;
+    int inventory_result;
+    struct err err;
+    void (*cb)(void *arg, int r, const struct observed *observed, const struct err *err);
+    void *arg;
+    struct observed observed;
+};
+
+/* ---- memory ---- */
+
+struct memory_device *memory_find(struct memory *memory, const char *bdf)
+{
+    for (size_t i = 0; i < memory->n; i++) {
+        if (strcmp(memory->devices[i].bdf, bdf) == 0)
+            return &memory->devices[i];
+    }
+    return NULL;
+}
+
+struct memory_device *memory_put(struct memory *memory, const struct nv_device *dev)
+{
+    struct memory_device *m = memory_find(memory, dev->bdf);
+    if (m && m->device_id == dev->device_id)
+        return m;
+    if (!m) {
+        if (memory->n == NV_MAX_DEVICES)
+            return NULL; /* cannot be: absent devices are forgotten before new ones come */
+        m = &memory->devices[memory->n++];
+    }
+    *m = (struct memory_device){.device_id = dev->device_id};
+    (void)snprintf(m->bdf, sizeof m->bdf, "%s", dev->bdf);
+    return m;
+}
+
+void memory_read(struct memory *memory, const char *bdf, const struct nv_report *report,
+                 int64_t now_ms)
+{
+    struct memory_device *m = memory_find(memory, bdf);
+    if (!m)
+        return;
+    m->report = *report;
+    m->report_valid = true;
+    m->was_held = false;
+    m->read_at_ms = now_ms;
+}
+
+void memory_failed(struct memory *memory, const char *bdf, const char *error, int64_t now_ms)
+{
+    struct memory_device *m = memory_find(memory, bdf);
+    if (!m)
+        return;
+    struct backoff backoff = {
+        .min_ms = RETRY_MIN_MS, .max_ms = RETRY_MAX_MS, .failures = m->failures};
+    m->retry_at_ms = now_ms + backoff_next(&backoff, random_u32());
+    m->failures = backoff.failures;
+    m->report_valid = false; /* what it is now has to be read again */
+    (void)snprintf(m->error, sizeof m->error, "%s", error);
+}
+
+void memory_succeeded(struct memory *memory, const char *bdf)
+{
+    struct memory_device *m = memory_find(memory, bdf);
+    if (!m)
+        return;
+    m->failures = 0;
+    m->retry_at_ms = 0;
+    *m->error = '\0';
+}
+
+/* A device that went, and came back or not, is a new one. */
+static void forget_absent(struct memory *memory, const struct observed *observed)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < memory->n; i++) {
+        bool there = false;
+        for (size_t d = 0; d < observed->n && !there; d++)
+            there = strcmp(observed->devices[d].dev.bdf, memory->devices[i].bdf) == 0;
+        if (there)
+            memory->devices[kept++] = memory->devices[i];
+    }
+    memory->n = kept;
+}
+
+/* ---- the host ---- */
+
+static void look_at_host(const struct host *host, struct observed *ret)
+{
+    struct host_facts facts;
+    host_facts_read(host, &facts);
+    (void)snprintf(ret->boot_id, sizeof ret->boot_id, "%s", facts.boot_id);
+    (void)snprintf(ret->lockdown, sizeof ret->lockdown, "%s", facts.lockdown);
+    ret->snp = facts.snp;
+    ret->tdx = facts.tdx;
+    ret->iommu = facts.iommu;
+}
+
+static int take_inventory(const struct host *host, struct observed *ret, struct err *err)
+{
+    AUTO_FREE struct nv_inventory *found = xcalloc(1, sizeof *found);
+    int r = inventory_scan(host, found, err);
+    if (r < 0)
+        return r;
+    ret->n = found->n;
+    for (size_t i = 0; i < found->n; i++)
+        ret->devices[i].dev = found->devices[i];
+    (void)snprintf(ret->unreadable, sizeof ret->unreadable, "%s", found->unreadable);
+    return 0;
+}
+
+/* ---- who uses what ---- */
+
+static struct observed_device *find(struct observed *observed, const char *bdf)
+{
+    for (size_t i = 0; i < observed->n; i++) {
+        if (strcmp(observed->devices[i].dev.bdf, bdf) == 0)
+            return &observed->devices[i];
+    }
+    return NULL;
+}
+
+static void why_unknown(struct observed *observed, const char *what, const char *text)
+{
+    if (!*observed->unknown_why)
+        (void)snprintf(observed->unknown_why, sizeof observed->unknown_why, "%s: %.200s", what,
+                       text);
+}
+
+static const char *member(struct json_object *object, const char *key)
+{
+    struct json_object *value;
+    return json_object_object_get_ex(object, key, &value) &&
+                   json_object_is_type(value, json_type_string)
+               ? json_object_get_string(value)
+               : "";
+}
+
+static void add_holder(struct observed *observed, struct json_object *one)
+{
+    struct json_object *pid;
+    if (!json_object_is_type(one, json_type_object))
+        return;
+    struct observed_device *d = find(observed, member(one, "bdf"));
+    if (!d || !json_object_object_get_ex(one, "pid", &pid))
+        return;
+    if (d->n_holders < NV_MAX_HOLDERS) {
+        struct nv_holder *h = &d->holders[d->n_holders];
+        h->pid = json_object_get_int(pid);
+        (void)snprintf(h->comm, sizeof h->comm, "%s", member(one, "comm"));
+        (void)snprintf(h->what, sizeof h->what, "%s", member(one, "what"));
+    }
+    d->n_holders++;
+}
+
+static void finish_if_answered(struct look *look);
+
+static void on_holders(void *arg, const struct worker_answer *answer)
+{
+    struct look *look = arg;
+    struct json_object *list = NULL;
+    if (answer->ok && answer->members &&
+        json_object_object_get_ex(answer->members, "holders", &list) &&
+        json_object_is_type(list, json_type_array)) {
+        look->observed.holders_known = true;
+        for (size_t i = 0; i < json_object_array_length(list); i++)
+            add_holder(&look->observed, json_object_array_get_idx(list, i));
+    } else {
+        why_unknown(&look->observed, "the processes of the host could not be searched",
+                    answer->error);
+    }
+    worker_close(look->worker);
+    look->worker = NULL;
+    finish_if_answered(look);
+}
+
+static void add_pod(struct observed *observed, const struct pod_held *held)
+{
+    if (held->claim || strncmp(held->resource, "nvidia.com/", 11) != 0)
+        return;
+    for (size_t i = 0; i < observed->n; i++) {
+        struct observed_device *d = &observed->devices[i];
+        struct dp_names names = {d->dev.bdf, d->dev.iommu_group, d->dev.cdev};
+        if (d->n_pods == NODE_MAX_PODS || !dp_id_names(held->id, &names))
+            continue;
+        struct pod_ref *last = d->n_pods > 0 ? &d->pods[d->n_pods - 1] : NULL;
+        if (last && strcmp(last->name, held->pod) == 0 &&
+            strcmp(last->namespace, held->namespace_) == 0)
+            continue; /* another container of the same pod */
+        struct pod_ref *pod = &d->pods[d->n_pods++];
+        (void)snprintf(pod->namespace, sizeof pod->namespace, "%s", held->namespace_);
+        (void)snprintf(pod->name, sizeof pod->name, "%s", held->pod);
+    }
+}
+
+static void on_pods(void *arg, int r, const struct pod_list *list, const struct err *err)
+{
+    struct look *look = arg;
+    look->query = NULL;
+    /* No socket: no kubelet has run here, so it has given nothing away. A kubelet that is only away for now has left
+     * its socket, and what it gave away is then not known. */
+    look->observed.pods_known = r == 0 || r == -ENOENT;
+    if (!look->observed.pods_known)
+        why_unknown(&look->observed, "kubelet does not say which pods hold devices", err->msg);
+    for (size_t i = 0; r == 0 && i < list->n; i++)
+        add_pod(&look->observed, &list->held[i]);
+    finish_if_answered(look);
+}
+
+static void take_over(struct look *look, const struct observe_request *request,
+                      const struct observed *previous)
+{
+    struct observed *now = &look->observed;
+    if (!request->holders && previous) {
+        now->holders_known = previous->holders_known;
+        if (!now->holders_known)
+            why_unknown(now, "not yet searched", previous->unknown_why);
+    }
+    if (!request->pods)
+        now->pods_known = !request->rpc || !previous || previous->pods_known;
+    for (size_t i = 0; previous && i < previous->n; i++) {
+        const struct observed_device *old = &previous->devices[i];
+        struct observed_device *d = find(now, old->dev.bdf);
+        if (!d || d->dev.device_id != old->dev.device_id)
+            continue;
+        if (!request->holders) {
+            d->n_holders = old->n_holders;
+            memcpy(d->holders, old->holders, sizeof d->holders);
+        }
+        if (!request->pods) {
+            d->n_pods = old->n_pods;
+            memcpy(d->pods, old->pods, sizeof d->pods);
+        }
+    }
+}
+
+/* ---- what is known of each ---- */
+
+static void know(struct look *look, struct observed_device *d)
+{
+    struct memory_device *m = memory_put(look->memory, &d->dev);
+    if (!m)
+        return;
+    d->failures = m->failures;
+    d->retry_at_ms = m->retry_at_ms;
+    (void)snprintf(d->error, sizeof d->error, "%s", m->error);
+    d->report = m->report;
+    if (d->n_holders > 0 || d->n_pods > 0) {
+        m->was_held = true;
+        enum cc_mode mode = journal_verified_mode(look->journal, &d->dev, look->observed.boot_id);
+        d->knowledge = mode != CC_MODE_UNKNOWN ? KNOWN_JOURNAL : KNOWN_NOT;
+        d->report.active = d->report.pending = mode;
+        d->report.booted = true;
+        *d->report.fault = '\0';
+        return;
+    }
+    if (m->was_held)
+        m->report_valid = false; /* whoever had it could do anything with it */
+    d->knowledge = m->report_valid ? KNOWN_REGISTERS : KNOWN_NOT;
+}
+
+static void deliver(void *arg)
+{
+    struct look *look = arg;
+    look->soon = NULL;
+    if (look->inventory_result == 0) {
+        forget_absent(look->memory, &look->observed);
+        for (size_t i = 0; i < look->observed.n; i++)
+            know(look, &look->observed.devices[i]);
+    }
+    look->cb(look->arg, look->inventory_result,
+             look->inventory_result == 0 ? &look->observed : NULL, &look->err);
+    free(look);
+}
+
+static void finish_if_answered(struct look *look)
+{
+    if (!look->worker && !look->query)
+        deliver(look);
+}
+
+static void ask_holders(struct look *look, struct workers *workers)
+{
+    struct err err = ERR_INIT;
+    look->worker = worker_open(workers, "node", &err);
+    if (look->worker)
+        worker_step(look->worker, WORKER_HOLDERS, NULL, on_holders, look);
+    else
+        why_unknown(&look->observed, "the processes of the host could not be searched", err.msg);
+}
+
+struct look *observe_start(struct workers *workers, const struct host *host, struct loop *loop,
+                           const struct observe_request *request, struct memory *memory,
+                           const struct journal *journal, const struct observed *previous,
+                           void (*cb)(void *arg, int r, const struct observed *observed,
+                                      const struct err *err),
+                           void *arg)
+{
+    struct look *look = xcalloc(1, sizeof *look);
+    look->host = host;
+    look->loop = loop;
+    look->memory = memory;
+    look->journal = journal;
+    look->cb = cb;
+    look->arg = arg;
+    look->inventory_result = take_inventory(host, &look->observed, &look->err);
+    if (look->inventory_result == 0) {
+        look_at_host(host, &look->observed);
+        take_over(look, request, previous);
+        for (size_t i = 0; i < look->observed.n; i++)
+            look->observed.devices[i].quarantined =
+                workers_is_quarantined(workers, look->observed.devices[i].dev.bdf);
+        if (request->holders)
+            ask_holders(look, workers);
+        if (request->pods)
+            look->query = pod_resources_list(request->rpc, host, request->pod_resources_socket,
+                                             POD_RESOURCES_TIMEOUT_MS, on_pods, look);
+    }
+    if (!look->worker && !look->query)
+        look->soon = loop_add_timer(loop, 0, deliver, look);
+    return look;
+}
+
+void observe_cancel(struct look *look)
+{
+    if (!look)
+        return;
+    worker_close(look->worker);
+    pod_resources_cancel(look->query);
+    loop_cancel(look->soon);
+    free(look);
+}

@@ -1,0 +1,437 @@
+#include "node-agent/offer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/auto.h"
+#include "base/fs.h"
+#include "cdi/cdi.h"
+#include "device-plugin/ids.h"
+
+/* One device in the list of its resource. */
+struct item {
+    char bdf[BDF_SIZE];
+    char resource[80];
+    char id[64];
+    char bdfs[128]; /* of all functions under that id */
+    char node[48];
+    char cdi[160];
+    char pcie_switch[BDF_SIZE];
+    char reason[DP_MAX_REASON];
+    char driver[32];
+    int numa_node;
+    int iommu_group;
+    char cdev[24];
+    int dir_fd; /* O_PATH of its sysfs directory: the last check before it is given away */
+    bool is_switch;
+    bool healthy;
+    bool resolvable; /* its CDI entry is on disk */
+};
+
+struct offer {
+    struct offer_options options;
+    struct dp *dp;
+    char *directory;  /* of the plugin, as given to dp_new() */
+    bool plugin, cdi; /* as the configuration of the last offer_set() */
+    size_t n;
+    struct item items[NV_MAX_DEVICES];
+};
+
+static struct item *find_item(struct offer *offer, const char *bdf)
+{
+    for (size_t i = 0; i < offer->n; i++) {
+        if (strcmp(offer->items[i].bdf, bdf) == 0)
+            return &offer->items[i];
+    }
+    return NULL;
+}
+
+static const struct item *find_const(const struct offer *offer, const char *bdf)
+{
+    for (size_t i = 0; i < offer->n; i++) {
+        if (strcmp(offer->items[i].bdf, bdf) == 0)
+            return &offer->items[i];
+    }
+    return NULL;
+}
+
+void offer_resource(const struct config *config, const struct nv_device *dev, char *ret,
+                    size_t room)
+{
+    char id[16];
+    (void)snprintf(id, sizeof id, "%04x:%04x", dev->vendor_id, dev->device_id);
+    const char *name = dev->resource;
+    if (config->naming == NAMING_ALIAS)
+        name = dev->kind == NV_KIND_GPU ? config->gpu_alias : config->switch_alias;
+    if (!*name)
+        name = dev->resource; /* an empty alias: by model, as the peers mean it */
+    for (size_t i = 0; i < config->names.n; i++) {
+        if (strcmp(config->names.pairs[i].key, id) == 0)
+            name = config->names.pairs[i].value;
+    }
+    for (size_t i = 0; i < config->names.n; i++) {
+        if (strcmp(config->names.pairs[i].key, dev->bdf) == 0)
+            name = config->names.pairs[i].value;
+    }
+    (void)snprintf(ret, room, "nvidia.com/%s", name);
+}
+
+/* ---- Allocate: the last look ---- */
+
+static bool is_still_good(const struct offer *offer, const struct item *item, char *why)
+{
+    char link[128];
+    ssize_t n = item->dir_fd < 0 ? -1 : readlinkat(item->dir_fd, "driver", link, sizeof link - 1);
+    link[n > 0 ? n : 0] = '\0';
+    const char *driver = strrchr(link, '/') ? strrchr(link, '/') + 1 : link;
+    if (strcmp(driver, item->driver) != 0) {
+        (void)snprintf(why, DP_MAX_REASON, "%s is bound to %s, not to %s, at the moment", item->bdf,
+                       *driver ? driver : "no driver", item->driver);
+        return false;
+    }
+    if (faccessat(offer->options.host->root_fd, item->node + 1, F_OK, 0) < 0) {
+        (void)snprintf(why, DP_MAX_REASON, "%s of %s does not exist at the moment", item->node,
+                       item->bdf);
+        return false;
+    }
+    return true;
+}
+
+static bool may_allocate(void *arg, const char *resource, const char *id, char why[DP_MAX_REASON])
+{
+    struct offer *offer = arg;
+    bool found = false;
+    for (size_t i = 0; i < offer->n; i++) {
+        const struct item *item = &offer->items[i];
+        if (strcmp(item->id, id) != 0 || strcmp(item->resource, resource) != 0)
+            continue;
+        found = true;
+        if (!item->healthy) {
+            (void)snprintf(why, DP_MAX_REASON, "%s: %.200s", item->bdf,
+                           *item->reason ? item->reason : "it is not ready");
+            return false;
+        }
+        if (!is_still_good(offer, item, why))
+            return false;
+    }
+    if (!found)
+        (void)snprintf(why, DP_MAX_REASON, "there is no device %.80s", id);
+    return found;
+}
+
+static void on_dp_event(void *arg, const struct dp_event *event)
+{
+    const struct offer *offer = arg;
+    offer->options.on_event(offer->options.arg, event);
+}
+
+/* ---- life ---- */
+
+struct offer *offer_new(const struct offer_options *options)
+{
+    struct offer *offer = xcalloc(1, sizeof *offer);
+    offer->options = *options;
+    return offer;
+}
+
+static void close_item(struct item *item)
+{
+    if (item->dir_fd >= 0)
+        (void)close(item->dir_fd);
+    item->dir_fd = -1;
+}
+
+void offer_free(struct offer *offer)
+{
+    if (!offer)
+        return;
+    dp_free(offer->dp);
+    for (size_t i = 0; i < offer->n; i++)
+        close_item(&offer->items[i]);
+    free(offer->directory);
+    free(offer);
+}
+
+void offer_stop(struct offer *offer, enum dp_stop how, void (*done)(void *arg), void *arg)
+{
+    if (offer->dp)
+        dp_stop(offer->dp, how, done, arg);
+    else
+        done(arg);
+}
+
+/* ---- lists ---- */
+
+/* Upstream port of the PCIe switch that the device hangs below: the third name from the end of its real path. */
+static void find_switch(const struct host *host, const char *bdf, char ret[BDF_SIZE])
+{
+    struct err ignored = ERR_INIT;
+    char path[512];
+    AUTO_CLOSE int dir = host_open_dir(host, "/sys/bus/pci/devices", &ignored);
+    *ret = '\0';
+    if (dir < 0 || fs_read_link(dir, bdf, path, sizeof path, &ignored) < 0)
+        return;
+    const char *parts[3] = {"", "", ""};
+    for (char *save = NULL, *part = strtok_r(path, "/", &save); part;
+         part = strtok_r(NULL, "/", &save)) {
+        parts[0] = parts[1];
+        parts[1] = parts[2];
+        parts[2] = part;
+    }
+    if (strlen(parts[0]) < BDF_SIZE && strncmp(parts[0], "pci", 3) != 0)
+        (void)snprintf(ret, BDF_SIZE, "%.15s", parts[0]);
+}
+
+static void explain(const struct observed_device *seen, const struct device_plan *plan,
+                    const struct device_intent *wish, char ret[DP_MAX_REASON])
+{
+    const char *reason = plan->reason;
+    if (*seen->error && plan->decision != DECISION_BUSY && plan->decision != DECISION_REFUSED)
+        reason = seen->error;
+    else if (*reason)
+        reason = plan->reason;
+    else if (plan->serve && seen->n_holders > 0)
+        reason = "a process that belongs to no pod uses it";
+    else if (plan->decision == DECISION_CHANGE)
+        reason = wish->mode == CC_MODE_UNKNOWN ? "its driver is being changed"
+                                               : "its mode is being changed";
+    else
+        reason = "its mode is not verified yet";
+    (void)snprintf(ret, DP_MAX_REASON, "%.250s", reason);
+}
+
+static bool belongs_in_list(const struct intent *intent, const struct observed_device *seen,
+                            size_t i)
+{
+    return intent->devices[i].managed && !intent->hands_off && !intent->stand_back.plugin &&
+           seen->dev.iommu_group >= 0 && (intent->serve || seen->dev.driver_is_vfio);
+}
+
+static void fill_item(struct offer *offer, const struct config *config,
+                      const struct observed_device *seen, struct item *item)
+{
+    const struct nv_device *dev = &seen->dev;
+    (void)snprintf(item->bdf, sizeof item->bdf, "%s", dev->bdf);
+    offer_resource(config, dev, item->resource, sizeof item->resource);
+    (void)snprintf(item->driver, sizeof item->driver, "%s", dev->driver);
+    (void)snprintf(item->cdev, sizeof item->cdev, "%s", dev->cdev);
+    item->numa_node = dev->numa_node;
+    item->is_switch = dev->kind == NV_KIND_NVSWITCH;
+    item->iommu_group = dev->iommu_group;
+    if (*dev->cdev)
+        (void)snprintf(item->node, sizeof item->node, "/dev/vfio/devices/%s", dev->cdev);
+    else
+        (void)snprintf(item->node, sizeof item->node, "/dev/vfio/%d", dev->iommu_group);
+
+    /* A number is known only while it is bound; meanwhile it keeps the one that kubelet has seen. */
+    struct item *old = find_item(offer, dev->bdf);
+    struct dp_names names = {dev->bdf, dev->iommu_group, dev->cdev};
+    enum dp_id_style style = config->device_id_style == DEVICE_ID_NUMBER ? DP_ID_NUMBER : DP_ID_BDF;
+    if (old && *old->id && !dev->driver_is_vfio)
+        (void)snprintf(item->id, sizeof item->id, "%s", old->id);
+    else
+        dp_id(style, &names, item->id, sizeof item->id);
+    if (old)
+        (void)snprintf(item->pcie_switch, sizeof item->pcie_switch, "%s", old->pcie_switch);
+    else
+        find_switch(offer->options.host, dev->bdf, item->pcie_switch);
+    (void)snprintf(item->cdi, sizeof item->cdi, "%s=%s", item->resource, item->id);
+
+    char path[64];
+    struct err ignored = ERR_INIT;
+    (void)snprintf(path, sizeof path, "/sys/bus/pci/devices/%s", dev->bdf);
+    item->dir_fd = host_open_dir(offer->options.host, path, &ignored);
+}
+
+static size_t make_items(struct offer *offer, const struct config *config,
+                         const struct intent *intent, const struct observed *observed,
+                         const struct plan *plan, struct item items[static NV_MAX_DEVICES])
+{
+    size_t n = 0;
+    for (size_t i = 0; i < observed->n; i++) {
+        const struct observed_device *seen = &observed->devices[i];
+        const struct nv_device *dev = &seen->dev;
+        if (!belongs_in_list(intent, seen, i))
+            continue;
+        struct item *item = &items[n++];
+        *item = (struct item){.dir_fd = -1};
+        fill_item(offer, config, seen, item);
+        bool foreign = seen->n_holders > 0 && seen->n_pods == 0;
+        bool node_there = *dev->cdev || dev->group_node;
+        item->healthy = plan->devices[i].serve && dev->driver_is_vfio && node_there && !foreign;
+        if (!item->healthy)
+            explain(seen, &plan->devices[i], &intent->devices[i], item->reason);
+    }
+    return n;
+}
+
+static int by_resource_and_id(const void *a, const void *b)
+{
+    const struct item *x = a, *y = b;
+    int r = strcmp(x->resource, y->resource);
+    r = r ? r : strcmp(x->id, y->id);
+    return r ? r : strcmp(x->bdf, y->bdf);
+}
+
+/* Several functions of one group under one number are one device for kubelet: healthy when all are. */
+static size_t merge_into(struct dp_device *devices, struct item *items, size_t n, size_t *used)
+{
+    struct item *first = &items[0];
+    size_t len = (size_t)snprintf(first->bdfs, sizeof first->bdfs, "%s", first->bdf);
+    size_t k = 1;
+    bool healthy = first->healthy;
+    for (; k < n && strcmp(items[k].resource, first->resource) == 0 &&
+           strcmp(items[k].id, first->id) == 0;
+         k++) {
+        if (len + BDF_SIZE + 1 < sizeof first->bdfs)
+            len +=
+                (size_t)snprintf(first->bdfs + len, sizeof first->bdfs - len, ",%s", items[k].bdf);
+        healthy = healthy && items[k].healthy;
+    }
+    devices[(*used)++] = (struct dp_device){
+        .id = first->id,
+        .healthy = healthy,
+        .reason = first->reason,
+        .numa_node = first->numa_node,
+        .node = first->node,
+        .bdfs = first->bdfs,
+        .pcie_switch = first->pcie_switch,
+    };
+    return k;
+}
+
+/* @both: only what is healthy in the old items too; the new ones wait until CDI resolves them */
+static int send_lists(struct offer *offer, const struct config *config, bool both, struct err *err)
+{
+    if (!offer->dp)
+        return 0;
+    struct item *items = xcalloc(NV_MAX_DEVICES, sizeof *items);
+    struct dp_device *devices = xcalloc(NV_MAX_DEVICES, sizeof *devices);
+    struct dp_resource *resources = xcalloc(NV_MAX_DEVICES, sizeof *resources);
+    size_t n_resources = 0, used = 0;
+    memcpy(items, offer->items, sizeof offer->items);
+    qsort(items, offer->n, sizeof *items, by_resource_and_id);
+    for (size_t i = 0; i < offer->n;) {
+        if (both)
+            items[i].healthy = items[i].healthy && items[i].resolvable;
+        struct dp_resource *last = n_resources > 0 ? &resources[n_resources - 1] : NULL;
+        if (!last || strcmp(last->name, items[i].resource) != 0) {
+            last = &resources[n_resources++];
+            *last = (struct dp_resource){.name = items[i].resource, .devices = &devices[used]};
+        }
+        size_t before = used;
+        i += merge_into(devices, &items[i], offer->n - i, &used);
+        if (config->cdi_devices)
+            devices[before].cdi = items[i - 1].cdi;
+        last->n++;
+    }
+    int r = dp_set(offer->dp, resources, n_resources, err);
+    free(resources);
+    free(devices);
+    free(items);
+    return r;
+}
+
+static int write_cdi(struct offer *offer, const struct config *config, struct err *err)
+{
+    if (!config->cdi_enabled)
+        return 0;
+    struct cdi_device *devices = xcalloc(NV_MAX_DEVICES, sizeof *devices);
+    size_t n = 0;
+    for (size_t i = 0; i < offer->n; i++) {
+        const struct item *item = &offer->items[i];
+        if (!item->healthy)
+            continue;
+        struct cdi_device *d = &devices[n++];
+        d->iommu_group = item->iommu_group;
+        (void)snprintf(d->bdf, sizeof d->bdf, "%s", item->bdf);
+        (void)snprintf(d->id, sizeof d->id, "%s", item->id);
+        (void)snprintf(d->class, sizeof d->class, "%.63s", strchr(item->resource, '/') + 1);
+        (void)snprintf(d->cdev, sizeof d->cdev, "%s", item->cdev);
+        (void)snprintf(d->indexed_class, sizeof d->indexed_class, "%.63s",
+                       item->is_switch ? "" : "pgpu");
+    }
+    struct cdi_specs specs = {0};
+    int r = cdi_build(devices, n, &specs, err);
+    bool durable = strncmp(config->cdi_directory, "/run/", 5) != 0 &&
+                   strncmp(config->cdi_directory, "/var/run/", 9) != 0;
+    if (r == 0)
+        r = cdi_sync(offer->options.host, config->cdi_directory, &specs, durable, NULL, err);
+    cdi_specs_free(&specs);
+    free(devices);
+    return r;
+}
+
+/* The plugin is made when it is wanted first, and again when its directory changes. */
+static void have_plugin(struct offer *offer, const struct config *config)
+{
+    bool wanted = config->plugin_enabled && offer->options.rpc;
+    bool moved = offer->dp && strcmp(offer->directory, config->plugin_directory) != 0;
+    if (offer->dp && (!wanted || moved)) {
+        dp_free(offer->dp);
+        offer->dp = NULL;
+    }
+    if (!wanted || offer->dp)
+        return;
+    free(offer->directory);
+    offer->directory = xstrdup(config->plugin_directory);
+    struct dp_options options = {
+        .host = offer->options.host,
+        .directory = offer->directory,
+        .may_allocate = may_allocate,
+        .on_event = on_dp_event,
+        .arg = offer,
+    };
+    offer->dp = dp_new(offer->options.loop, offer->options.rpc, &options);
+}
+
+int offer_set(struct offer *offer, const struct config *config, const struct intent *intent,
+              const struct observed *observed, const struct plan *plan, struct err *err)
+{
+    have_plugin(offer, config);
+    offer->plugin = offer->dp != NULL;
+    offer->cdi = config->cdi_enabled;
+    struct item *items = xcalloc(NV_MAX_DEVICES, sizeof *items);
+    size_t n = make_items(offer, config, intent, observed, plan, items);
+    for (size_t i = 0; i < n; i++) {
+        const struct item *old = find_item(offer, items[i].bdf);
+        items[i].resolvable = old && old->resolvable && items[i].healthy &&
+                              strcmp(old->cdi, items[i].cdi) == 0 &&
+                              strcmp(old->node, items[i].node) == 0;
+    }
+    for (size_t i = 0; i < offer->n; i++)
+        close_item(&offer->items[i]);
+    memcpy(offer->items, items, sizeof offer->items);
+    offer->n = n;
+    free(items);
+
+    int r = send_lists(offer, config, true, err);
+    int r_cdi = write_cdi(offer, config, err);
+    for (size_t i = 0; i < offer->n; i++) {
+        struct item *item = &offer->items[i];
+        item->resolvable = item->healthy && r_cdi == 0;
+        if (r_cdi < 0 && item->healthy) {
+            item->healthy = false;
+            (void)snprintf(item->reason, sizeof item->reason, "%.250s", err->msg);
+        }
+    }
+    struct err second = ERR_INIT;
+    int r_lists = send_lists(offer, config, false, &second);
+    if (r == 0 && r_cdi == 0 && r_lists < 0)
+        *err = second;
+    return r < 0 ? r : r_cdi < 0 ? r_cdi : r_lists;
+}
+
+bool offer_wants(const struct offer *offer, const char *bdf)
+{
+    const struct item *item = find_const(offer, bdf);
+    return item && item->healthy && item->resolvable;
+}
+
+bool offer_has(const struct offer *offer, const char *bdf)
+{
+    const struct item *item = find_const(offer, bdf);
+    return item && item->healthy && item->resolvable &&
+           (!offer->plugin || dp_registered(offer->dp, item->resource));
+}

@@ -1,0 +1,349 @@
+/* Look, decide, offer, publish: what agent.h draws. */
+#include <string.h>
+
+#include "base/auto.h"
+#include "base/log.h"
+#include "node-agent/agent.h"
+
+#define FIRST_BUSY_POLL_MS 500 /* someone is waited for, and has just been found */
+#define HELD_POLL_MS 5000  /* devices are in use and nobody waits: their release is noticed then */
+#define IDLE_POLL_MS 30000 /* who uses what, when nothing is known to be used */
+#define LOOK_FAILED_MS 5000
+
+struct track *agent_track(struct agent *agent, const char *bdf)
+{
+    for (size_t i = 0; i < agent->n_tracks; i++) {
+        if (strcmp(agent->tracks[i].bdf, bdf) == 0)
+            return &agent->tracks[i];
+    }
+    return NULL;
+}
+
+bool agent_is_blind(const struct agent *agent)
+{
+    return agent->kube && !agent->last_node.known;
+}
+
+/* ---- asking for a look ---- */
+
+static void start_look(struct agent *agent);
+
+static void on_pass(void *arg)
+{
+    struct agent *agent = arg;
+    agent->pass_timer = NULL;
+    if (!agent->stopping)
+        start_look(agent);
+}
+
+void agent_kick(struct agent *agent, unsigned look_for, int64_t delay_ms)
+{
+    agent->look_wanted |= look_for;
+    if (agent->look) {
+        agent->look_again = true;
+        return;
+    }
+    int64_t due = loop_now_ms(agent->loop) + delay_ms;
+    if (agent->pass_timer && agent->kicked_for_ms <= due)
+        return;
+    loop_cancel(agent->pass_timer);
+    agent->kicked_for_ms = due;
+    agent->pass_timer = loop_add_timer(agent->loop, delay_ms, on_pass, agent);
+}
+
+/* ---- after a look ---- */
+
+static void drop_absent_tracks(struct agent *agent, const struct observed *now)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < agent->n_tracks; i++) {
+        struct track *track = &agent->tracks[i];
+        bool there = false;
+        for (size_t d = 0; d < now->n && !there; d++)
+            there = strcmp(now->devices[d].dev.bdf, track->bdf) == 0;
+        if (!there && !track->acting) {
+            log_info("device is gone", "bdf", track->bdf, NULL);
+            continue;
+        }
+        if (&agent->tracks[kept] != track)
+            agent->tracks[kept] = *track;
+        kept++;
+    }
+    agent->n_tracks = kept;
+}
+
+static void note_drift(struct agent *agent, const struct observed_device *d, const char *what)
+{
+    metric_inc(agent->metrics.drift_detected, 1, NULL);
+    log_warning("somebody else changed a device", "bdf", d->dev.bdf, "change", what, NULL);
+    tell_event(agent, "Warning", "DriftDetected", "Observe",
+               "%s: %s; it is put right as soon as the device is idle", d->dev.bdf, what);
+}
+
+static void note_device(struct agent *agent, const struct observed_device *d)
+{
+    struct track *track = agent_track(agent, d->dev.bdf);
+    if (!track && agent->n_tracks < NV_MAX_DEVICES) {
+        track = &agent->tracks[agent->n_tracks++];
+        *track = (struct track){.withdrawn = true, .step = WORKER_STEP_MAX};
+        (void)snprintf(track->bdf, sizeof track->bdf, "%s", d->dev.bdf);
+        log_info("device found", "bdf", d->dev.bdf, "name", d->dev.name, "driver", d->dev.driver,
+                 NULL);
+    }
+    if (!track)
+        return;
+    if (track->was_bound && !d->dev.driver_is_vfio && !track->acting) {
+        char what[100];
+        (void)snprintf(what, sizeof what, "it is no longer bound to VFIO but to %s",
+                       *d->dev.driver ? d->dev.driver : "no driver");
+        note_drift(agent, d, what);
+    }
+    track->was_bound = d->dev.driver_is_vfio && !track->acting;
+}
+
+/* Modes that were verified in an earlier boot say nothing about this one. */
+static void note_boot(struct agent *agent)
+{
+    struct journal *journal = &agent->journal;
+    if (strcmp(journal->boot_id, agent->observed->boot_id) == 0)
+        return;
+    (void)snprintf(journal->boot_id, sizeof journal->boot_id, "%s", agent->observed->boot_id);
+    for (size_t i = 0; i < journal->n; i++) {
+        journal->devices[i].verified_mode = CC_MODE_UNKNOWN;
+        journal->devices[i].changing_to = CC_MODE_UNKNOWN;
+        journal->devices[i].settled = false;
+    }
+}
+
+static void on_look(void *arg, int r, const struct observed *observed, const struct err *err)
+{
+    struct agent *agent = arg;
+    agent->look = NULL;
+    if (r < 0) {
+        if (strcmp(agent->look_error, err->msg) != 0)
+            log_error("the host cannot be looked at", "error", err->msg, NULL);
+        (void)snprintf(agent->look_error, sizeof agent->look_error, "%s", err->msg);
+        agent_kick(agent, LOOK_USERS, LOOK_FAILED_MS);
+        return;
+    }
+    *agent->look_error = '\0';
+    *agent->observed = *observed;
+    if (agent->look_running == LOOK_USERS)
+        agent->users_looked_ms = agent->look_started_ms;
+    note_boot(agent);
+    drop_absent_tracks(agent, observed);
+    for (size_t i = 0; i < observed->n; i++)
+        note_device(agent, &observed->devices[i]);
+    agent_decide(agent);
+    if (agent->look_again) {
+        agent->look_again = false;
+        agent_kick(agent, 0, 0);
+    }
+}
+
+static void start_look(struct agent *agent)
+{
+    if (agent->look)
+        return;
+    if (agent->users_looked_ms == 0)
+        agent->look_wanted |= LOOK_USERS;
+    for (size_t i = 0; i < agent->n_tracks; i++)
+        agent->tracks[i].withdrawn = !offer_wants(agent->offer, agent->tracks[i].bdf);
+    struct observe_request request = {
+        .holders = agent->look_wanted & LOOK_HOLDERS,
+        .pods = (agent->look_wanted & LOOK_PODS) && agent->rpc,
+        .rpc = agent->rpc,
+        .pod_resources_socket = agent->config.pod_resources_socket,
+    };
+    agent->look_running = agent->look_wanted;
+    agent->look_wanted = 0;
+    agent->look_started_ms = loop_now_ms(agent->loop);
+    agent->look = observe_start(agent->workers, &agent->host, agent->loop, &request, &agent->memory,
+                                &agent->journal, agent->observed->n > 0 ? agent->observed : NULL,
+                                on_look, agent);
+}
+
+/* ---- deciding ---- */
+
+static void make_plan(struct agent *agent)
+{
+    struct key_value labels[LAST_NODE_MAX_PAIRS], annotations[LAST_NODE_MAX_PAIRS];
+    const struct last_node *last = &agent->last_node;
+    for (size_t i = 0; i < last->n_labels; i++)
+        labels[i] = (struct key_value){last->labels[i].key, last->labels[i].value};
+    for (size_t i = 0; i < last->n_annotations; i++)
+        annotations[i] = (struct key_value){last->annotations[i].key, last->annotations[i].value};
+    struct node_wish wish = {
+        .known = last->known,
+        .n_labels = last->n_labels,
+        .n_annotations = last->n_annotations,
+        .labels = labels,
+        .annotations = annotations,
+    };
+    if (agent->operands) {
+        wish.operands = operands_get(agent->operands);
+        wish.cluster_policy_default = operands_policy(agent->operands);
+    }
+    for (size_t i = 0; i < agent->observed->n; i++) {
+        struct observed_device *d = &agent->observed->devices[i];
+        const struct track *track = agent_track(agent, d->dev.bdf);
+        d->acting = track && track->acting;
+        d->quarantined = workers_is_quarantined(agent->workers, d->dev.bdf);
+    }
+    intent_resolve(&agent->config, &wish, agent->observed, agent->intent);
+    struct plan_options options = {
+        .busy = agent->config.busy_policy,
+        .failure = agent->config.failure_policy,
+        .vfio_driver = agent->config.vfio_driver,
+        .manage_vfio = agent->config.vfio_manage && !agent->intent->stand_back.vfio,
+        .now_ms = loop_now_ms(agent->loop),
+    };
+    plan_make(&options, agent->intent, agent->observed, &agent->journal, agent->plan);
+    if (!agent->config.recovery_load_modules)
+        agent->plan->load_vfio = false;
+}
+
+static void set_trouble(struct agent *agent, const char *reason, const char *text)
+{
+    if (*agent->trouble_reason || !*text)
+        return; /* the first one is what has to be mended first */
+    (void)snprintf(agent->trouble_reason, sizeof agent->trouble_reason, "%s", reason);
+    (void)snprintf(agent->trouble, sizeof agent->trouble, "%s", text);
+}
+
+static void find_trouble(struct agent *agent)
+{
+    *agent->trouble_reason = *agent->trouble = '\0';
+    set_trouble(agent, "StateDirectoryFailed", agent->journal_error);
+    set_trouble(agent, "OfferFailed", agent->offer_error);
+    set_trouble(agent, "WaitingForLease", agent->lease_error);
+    for (size_t i = 0; i < agent->observed->n; i++) {
+        const char *bdf = agent->observed->devices[i].dev.bdf;
+        if (offer_wants(agent->offer, bdf) && !offer_has(agent->offer, bdf))
+            set_trouble(agent, "KubeletUnavailable",
+                        "the devices are ready, but kubelet has not accepted the device plugin; "
+                        "check that kubelet runs and that devicePlugin.directory is right");
+    }
+}
+
+static void publish(struct agent *agent)
+{
+    for (size_t i = 0; i < agent->observed->n; i++) {
+        const struct nv_device *dev = &agent->observed->devices[i].dev;
+        const struct track *track = agent_track(agent, dev->bdf);
+        struct publish_device *p = &agent->publish_devices[i];
+        *p = (struct publish_device){.offered = offer_has(agent->offer, dev->bdf)};
+        if (track && track->acting) {
+            p->retrying = track->retrying;
+            p->acting_ms = loop_now_ms(agent->loop) - track->acting_since_ms;
+        }
+        offer_resource(&agent->config, dev, p->resource, sizeof p->resource);
+    }
+    struct publish_input in = {
+        .config = &agent->config,
+        .intent = agent->intent,
+        .observed = agent->observed,
+        .plan = agent->plan,
+        .devices = agent->publish_devices,
+        .trouble_reason = agent->trouble_reason,
+        .trouble = agent->trouble,
+    };
+    publish_done(&agent->published);
+    publish_derive(&in, &agent->published);
+    if (agent->publisher && agent->published.decided && !agent->node_gone)
+        publisher_want(agent->publisher, &agent->published);
+    tell(agent);
+}
+
+void agent_decide(struct agent *agent)
+{
+    if (agent->stopping || agent->users_looked_ms == 0)
+        return;
+    make_plan(agent);
+    if (!agent_is_blind(agent) && !agent->options.explain) {
+        struct err err = ERR_INIT;
+        int r = offer_set(agent->offer, &agent->config, agent->intent, agent->observed, agent->plan,
+                          &err);
+        if (r < 0 && strcmp(agent->offer_error, err.msg) != 0)
+            log_error("devices cannot be offered as they should be", "error", err.msg, NULL);
+        (void)snprintf(agent->offer_error, sizeof agent->offer_error, "%s", r < 0 ? err.msg : "");
+        find_trouble(agent);
+        publish(agent);
+        if (agent->plan->evict && agent->evict)
+            (void)evict_run(agent->evict, agent->plan, agent->observed,
+                            agent->config.evict_timeout_ms);
+    }
+    change_start_allowed(agent);
+    if (agent->options.explain)
+        agent_explain(agent);
+    agent_tick(agent);
+}
+
+/* ---- time ---- */
+
+struct due {
+    int64_t at_ms;
+    unsigned look_for;
+};
+
+static void sooner(struct due *due, int64_t at_ms, unsigned look_for)
+{
+    if (at_ms < due->at_ms) {
+        due->at_ms = at_ms;
+        due->look_for = look_for;
+    }
+}
+
+/* When the next look at users is due: soon while somebody is waited for, seldom while nothing is in use. */
+static void user_poll(const struct agent *agent, struct due *due)
+{
+    int64_t every = IDLE_POLL_MS;
+    for (size_t i = 0; i < agent->observed->n; i++) {
+        const struct observed_device *d = &agent->observed->devices[i];
+        bool waits = agent->plan->devices[i].decision == DECISION_BUSY;
+        int64_t mine = waits                               ? FIRST_BUSY_POLL_MS
+                       : d->n_pods > 0 || d->n_holders > 0 ? HELD_POLL_MS
+                                                           : IDLE_POLL_MS;
+        every = mine < every ? mine : every;
+    }
+    sooner(due, agent->users_looked_ms + every, LOOK_USERS);
+}
+
+static void on_tick(void *arg)
+{
+    struct agent *agent = arg;
+    agent->tick_timer = NULL;
+    int64_t now = loop_now_ms(agent->loop);
+    struct due due = {INT64_MAX, 0};
+    user_poll(agent, &due);
+    if (due.at_ms <= now)
+        agent_kick(agent, due.look_for, 0);
+    hotplug_poll(agent->hotplug);
+    change_verify_idle(agent);
+    for (size_t i = 0; i < agent->observed->n; i++) {
+        const struct observed_device *d = &agent->observed->devices[i];
+        const struct track *track = agent_track(agent, d->dev.bdf);
+        bool overdue = track && track->acting && now - track->acting_since_ms >= PUBLISH_OVERDUE_MS;
+        if (overdue || (d->retry_at_ms > 0 && d->retry_at_ms <= now))
+            agent_kick(agent, LOOK_SYSFS, 0);
+    }
+    agent_tick(agent);
+}
+
+void agent_tick(struct agent *agent)
+{
+    int64_t now = loop_now_ms(agent->loop);
+    struct due due = {now + HOTPLUG_POLL_MS, 0};
+    user_poll(agent, &due);
+    for (size_t i = 0; i < agent->observed->n; i++) {
+        const struct observed_device *d = &agent->observed->devices[i];
+        const struct track *track = agent_track(agent, d->dev.bdf);
+        if (d->retry_at_ms > now)
+            sooner(&due, d->retry_at_ms, 0);
+        if (track && track->acting && now - track->acting_since_ms < PUBLISH_OVERDUE_MS)
+            sooner(&due, track->acting_since_ms + PUBLISH_OVERDUE_MS, 0);
+    }
+    loop_cancel(agent->tick_timer);
+    int64_t wait = due.at_ms > now ? due.at_ms - now : 100;
+    agent->tick_timer = loop_add_timer(agent->loop, wait, on_tick, agent);
+}
