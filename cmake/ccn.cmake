@@ -1,19 +1,23 @@
 # What every folder's CMakeLists.txt may use.
 #
 #   ccn_flags                      interface target: C17, warnings as errors, sanitizers, include root
+#   ccn_plain                      the same without sanitizers and hardening: for what is loaded into foreign programs
 #   ccn_test(NAME SOURCES … LIBS …)        one cmocka executable, label "unit"
 #   ccn_fuzz(NAME SOURCES … LIBS …)        LLVMFuzzerTestOneInput; built with libFuzzer in the fuzz preset, and
 #                                          always as a replay program that runs tests/fuzz/corpus/NAME, label "replay"
 #   ccn_functional(NAME COMMAND …  [TIMEOUT s] [LABEL label])   a program run against real binaries; exit 77 = skipped
 #   ccn_proto(TARGET FILE.proto)            messages for protobuf-c as a library of generated code
 
-add_library(ccn_flags INTERFACE)
-target_include_directories(ccn_flags INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/generated)
-target_compile_features(ccn_flags INTERFACE c_std_17)
-target_compile_definitions(ccn_flags INTERFACE _GNU_SOURCE)
-target_compile_options(ccn_flags INTERFACE
+add_library(ccn_plain INTERFACE)
+target_include_directories(ccn_plain INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/generated)
+target_compile_features(ccn_plain INTERFACE c_std_17)
+target_compile_definitions(ccn_plain INTERFACE _GNU_SOURCE)
+target_compile_options(ccn_plain INTERFACE
   -Wall -Wextra -Werror -Wshadow -Wconversion -Wno-sign-conversion -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wcast-qual
   -Wformat=2 -Wundef -Wpointer-arith -Wwrite-strings -fno-common -fno-strict-aliasing)
+
+add_library(ccn_flags INTERFACE)
+target_link_libraries(ccn_flags INTERFACE ccn_plain)
 
 if(CCN_SANITIZE)
   target_compile_options(ccn_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all
@@ -38,7 +42,7 @@ if(CCN_HARDEN)
 endif()
 
 set(CCN_TEST_ENV
-  "ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:detect_stack_use_after_return=1"
+  "ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:detect_stack_use_after_return=1:allow_user_segv_handler=1"
   "UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1"
   "CCNODE_SOURCE=${CMAKE_SOURCE_DIR}"
   "CCNODE_BUILD=${CMAKE_BINARY_DIR}")

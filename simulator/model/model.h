@@ -160,7 +160,11 @@ bool model_dead(struct model *m, int hw); /* unplugged or fault dead */
  * Users are counted by process and go when it dies. */
 int model_vfio_open(struct model *m, int hw, pid_t pid);
 void model_vfio_close(struct model *m, int hw, pid_t pid);
+void model_vfio_forget(struct model *m, int hw,
+                       pid_t pid); /* all opens of a process, as at its exec */
 int model_vfio_opens(struct model *m, int hw);
+/* model_vfio_reset() - VFIO_DEVICE_RESET: an FLR; configuration comes back by itself */
+void model_vfio_reset(struct model *m, int hw);
 uint32_t model_map_generation(struct model *m, int hw);
 
 int model_knob(struct model *m, int hw, unsigned id); /* -1 = no such knob */

@@ -377,6 +377,33 @@ void model_vfio_close(struct model *m, int hw, pid_t pid)
     unlock(m);
 }
 
+void model_vfio_forget(struct model *m, int hw, pid_t pid)
+{
+    struct device *d = device_at(m, hw);
+    if (!d)
+        return;
+    lock(m);
+    struct user *u = user_of(d, pid);
+    if (u) {
+        settle(m->s, d);
+        *u = (struct user){0};
+        if (opens(d) == 0)
+            last_closed(m->s, d);
+    }
+    unlock(m);
+}
+
+void model_vfio_reset(struct model *m, int hw)
+{
+    struct device *d = device_at(m, hw);
+    if (!d)
+        return;
+    lock(m);
+    settle(m->s, d);
+    vfio_reset(m->s, d, true);
+    unlock(m);
+}
+
 int model_vfio_opens(struct model *m, int hw)
 {
     struct device *d = device_at(m, hw);

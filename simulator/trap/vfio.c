@@ -1,0 +1,591 @@
+/* The simulated /dev/vfio: containers, groups, device files, character devices; their ioctls, reads and mappings.
+ *
+ * The nodes are files of the FUSE tree, opened really (so that /proc shows who holds them); what an ioctl means is
+ * decided here. Error codes and order are those seen on Linux 6.1, 6.12 and 7.3 (reference kernel-tier 6.5 and 8);
+ * a device file is a memfd, its inode tells which one, whatever the descriptor's number became. */
+#include "simulator/trap/trap.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/vfio.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define HANDLES 64
+#define OPEN_FILES 64
+#define REGION_SHIFT 40 /* Linux include/linux/vfio_pci_core.h: VFIO_PCI_OFFSET_SHIFT */
+#define READY_MS 65536u /* pci_dev_wait() gives up then */
+#define METHODS 3u      /* FLR once, bus reset twice: so long a dead device blocks (seen: 210 s) */
+
+/* newer than Debian 12's headers; Linux include/uapi/linux/vfio.h and iommufd.h */
+#define BIND_IOMMUFD _IO(VFIO_TYPE, VFIO_BASE + 18)
+#define ATTACH_PT _IO(VFIO_TYPE, VFIO_BASE + 19)
+#define DETACH_PT _IO(VFIO_TYPE, VFIO_BASE + 20)
+struct bind_iommufd {
+    uint32_t argsz, flags;
+    int32_t iommufd;
+    uint32_t out_devid;
+};
+
+/* an open device: a memfd that VFIO_GROUP_GET_DEVICE_FD returned, or a bound character device */
+static struct handle {
+    bool used;
+    bool fd_open;
+    int hw;
+    dev_t dev;
+    ino_t ino;
+    char root[PATH_MAX];
+} handles[HANDLES];
+
+/* groups and containers of this process, by descriptor */
+static struct open_file {
+    int fd; /* 0 = unused (standard input is neither) */
+    bool container;
+    int attached; /* group: its container's descriptor, 0 = none */
+    bool iommu_set;
+} files[OPEN_FILES];
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* never taken in a signal handler */
+
+static int fail(int error)
+{
+    errno = error;
+    return -1;
+}
+
+/* --- waiting ----------------------------------------------------------------------------------------------------- */
+
+static void sleep_scaled(uint32_t ms)
+{
+    int64_t ns = model_scaled_ns(trap_model, ms);
+    struct timespec left = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+    while (nanosleep(&left, &left) < 0 && errno == EINTR)
+        ;
+}
+
+/* what Linux waits for after an FLR. Return: false when the device did not come back. */
+static bool wait_ready(int hw)
+{
+    sleep_scaled(model_delay(trap_model, MODEL_DELAY_FLR));
+    for (uint32_t waited = 0, pause = 1; !model_config_ready(trap_model, hw); pause *= 2) {
+        if (waited > METHODS * READY_MS)
+            return false;
+        sleep_scaled(pause);
+        waited += pause;
+    }
+    return true;
+}
+
+/* --- sysfs around a device ------------------------------------------------------------------------------------------ */
+
+/* Return: true with the driver's name; false when none is bound */
+static bool driver_of(const char *root, const char *bdf, char *ret, size_t room)
+{
+    char path[PATH_MAX + 64], target[PATH_MAX];
+    (void)snprintf(path, sizeof path, "%s/sys/bus/pci/devices/%s/driver", root, bdf);
+    ssize_t n = readlink(path, target, sizeof target - 1);
+    if (n <= 0)
+        return false;
+    target[n] = '\0';
+    const char *name = strrchr(target, '/');
+    (void)snprintf(ret, room, "%s", name ? name + 1 : target);
+    return true;
+}
+
+static bool on_vfio(const char *root, const char *bdf)
+{
+    char driver[64];
+    return driver_of(root, bdf, driver, sizeof driver) && strstr(driver, "vfio");
+}
+
+static bool in_group(const char *root, int number, const char *bdf)
+{
+    char path[PATH_MAX + 96];
+    (void)snprintf(path, sizeof path, "%s/sys/kernel/iommu_groups/%d/devices/%s", root, number,
+                   bdf);
+    return access(path, F_OK) == 0;
+}
+
+/* no member may be on a driver that uses DMA itself: vfio, pci-stub, bridges, or none */
+static bool viable(const char *root, int number)
+{
+    char path[PATH_MAX + 96], driver[64];
+    bool ok = true;
+    (void)snprintf(path, sizeof path, "%s/sys/kernel/iommu_groups/%d/devices", root, number);
+    DIR *dir = opendir(path);
+    if (!dir)
+        return false;
+    for (struct dirent *e; (e = readdir(dir));)
+        if (*e->d_name != '.' && driver_of(root, e->d_name, driver, sizeof driver))
+            ok &= strstr(driver, "vfio") || strcmp(driver, "pci-stub") == 0 ||
+                  strcmp(driver, "pcieport") == 0;
+    (void)closedir(dir);
+    return ok;
+}
+
+/* --- device files ------------------------------------------------------------------------------------------------- */
+
+int vfio_of_fd(int fd)
+{
+    struct stat st;
+    bool any = false;
+    for (int i = 0; i < HANDLES; i++)
+        any |= handles[i].used;
+    if (!any || fstat(fd, &st) < 0)
+        return -1;
+    for (int i = 0; i < HANDLES; i++)
+        if (handles[i].used && handles[i].fd_open && handles[i].dev == st.st_dev &&
+            handles[i].ino == st.st_ino)
+            return i;
+    return -1;
+}
+
+int vfio_hw(int vfio)
+{
+    return handles[vfio].hw;
+}
+
+static void release_if_done(int vfio)
+{
+    struct handle *h = &handles[vfio];
+    (void)pthread_mutex_lock(&mutex);
+    bool done = h->used && !h->fd_open && !regions_of_vfio(vfio);
+    if (done)
+        h->used = false;
+    (void)pthread_mutex_unlock(&mutex);
+    if (done)
+        model_vfio_close(trap_model, h->hw, getpid());
+}
+
+void vfio_unmapped(int vfio)
+{
+    release_if_done(vfio);
+}
+
+static int take_handle(int hw, const char *root)
+{
+    int found = -1;
+    (void)pthread_mutex_lock(&mutex);
+    for (int i = 0; i < HANDLES && found < 0; i++)
+        if (!handles[i].used) {
+            found = i;
+            handles[i] = (struct handle){.used = true, .hw = hw};
+            (void)snprintf(handles[i].root, sizeof handles[i].root, "%s", root);
+        }
+    (void)pthread_mutex_unlock(&mutex);
+    return found;
+}
+
+/* opens the device as the first user does: awake, reset, memory on. fd < 0: make one. Return: fd or -1 and errno */
+static int open_device(int hw, const char *root, int fd)
+{
+    struct stat st;
+    int vfio = take_handle(hw, root);
+    if (vfio < 0)
+        return fail(EMFILE);
+    int r = model_vfio_opens(trap_model, hw) ? 1 : 0;
+    int opened = model_vfio_open(trap_model, hw, getpid());
+    int made = fd >= 0 ? fd : memfd_create("vfio-device", MFD_CLOEXEC);
+    if (opened < 0 || made < 0 || fstat(made, &st) < 0 || (r == 0 && !wait_ready(hw))) {
+        int error = opened < 0 ? -opened : made < 0 ? errno : EIO;
+        if (opened == 0)
+            model_vfio_close(trap_model, hw, getpid());
+        if (made >= 0 && made != fd)
+            (void)syscall(SYS_close, made);
+        handles[vfio].used = false;
+        return fail(error);
+    }
+    handles[vfio].dev = st.st_dev;
+    handles[vfio].ino = st.st_ino;
+    handles[vfio].fd_open = true;
+    return made;
+}
+
+/* another descriptor of the same device file in this process? */
+static bool has_other_descriptor(const struct handle *h)
+{
+    struct stat st;
+    bool found = false;
+    DIR *dir = opendir("/proc/self/fd");
+    for (struct dirent *e; dir && !found && (e = readdir(dir));)
+        found = *e->d_name != '.' && fstat((int)strtol(e->d_name, NULL, 10), &st) == 0 &&
+                st.st_dev == h->dev && st.st_ino == h->ino;
+    if (dir)
+        (void)closedir(dir);
+    return found;
+}
+
+/* --- groups and containers ------------------------------------------------------------------------------------------ */
+
+static struct open_file *file_of(int fd, bool container)
+{
+    struct open_file *free_one = NULL;
+    for (int i = 0; i < OPEN_FILES; i++) {
+        if (files[i].fd == fd && files[i].container == container)
+            return &files[i];
+        if (!files[i].fd && !free_one)
+            free_one = &files[i];
+    }
+    if (free_one)
+        *free_one = (struct open_file){.fd = fd, .container = container};
+    return free_one;
+}
+
+static bool container_has_group(int fd)
+{
+    for (int i = 0; i < OPEN_FILES; i++)
+        if (files[i].fd && !files[i].container && files[i].attached == fd)
+            return true;
+    return false;
+}
+
+static int container_ioctl(int fd, unsigned long request, unsigned long arg)
+{
+    struct open_file *c = file_of(fd, true);
+    if (!c)
+        return fail(EMFILE);
+    switch (request) {
+    case VFIO_GET_API_VERSION:
+        return VFIO_API_VERSION;
+    case VFIO_CHECK_EXTENSION:
+        return arg == VFIO_TYPE1_IOMMU || arg == VFIO_TYPE1v2_IOMMU;
+    case VFIO_SET_IOMMU:
+        if (!container_has_group(fd) || c->iommu_set ||
+            (arg != VFIO_TYPE1_IOMMU && arg != VFIO_TYPE1v2_IOMMU))
+            return fail(EINVAL);
+        c->iommu_set = true;
+        return 0;
+    case VFIO_IOMMU_MAP_DMA:
+    case VFIO_IOMMU_UNMAP_DMA: /* no simulated device does DMA */
+        return c->iommu_set ? 0 : fail(EINVAL);
+    case VFIO_IOMMU_GET_INFO: {
+        struct vfio_iommu_type1_info *info = (void *)arg;
+        if (!c->iommu_set || info->argsz < 16)
+            return fail(EINVAL);
+        info->flags = VFIO_IOMMU_INFO_PGSIZES;
+        info->iova_pgsizes = 4096;
+        return 0;
+    }
+    default:
+        return fail(ENOTTY);
+    }
+}
+
+static int get_device_fd(struct open_file *g, const struct file_id *id, const char *bdf)
+{
+    struct open_file *c = g->attached ? file_of(g->attached, true) : NULL;
+    if (!c || !c->iommu_set)
+        return fail(EINVAL);
+    int hw = model_find(trap_model, bdf);
+    if (hw < 0 || !in_group(id->root, id->number, bdf) || !on_vfio(id->root, bdf))
+        return fail(ENODEV);
+    return open_device(hw, id->root, -1);
+}
+
+static int group_ioctl(int fd, const struct file_id *id, unsigned long request, void *arg)
+{
+    struct open_file *g = file_of(fd, false);
+    if (!g)
+        return fail(EMFILE);
+    switch (request) {
+    case VFIO_GROUP_GET_STATUS: {
+        struct vfio_group_status *status = arg;
+        if (status->argsz < sizeof *status)
+            return fail(EINVAL);
+        status->flags = viable(id->root, id->number) ? VFIO_GROUP_FLAGS_VIABLE : 0;
+        if (g->attached)
+            status->flags |= VFIO_GROUP_FLAGS_CONTAINER_SET;
+        return 0;
+    }
+    case VFIO_GROUP_SET_CONTAINER: {
+        struct file_id other;
+        int container = *(const int *)arg;
+        if (g->attached)
+            return fail(EINVAL);
+        if (!identify(container, &other) || other.kind != FILE_CONTAINER)
+            return fail(EBADF);
+        if (!viable(id->root, id->number))
+            return fail(EPERM);
+        g->attached = container;
+        return 0;
+    }
+    case VFIO_GROUP_UNSET_CONTAINER:
+        if (!g->attached)
+            return fail(EINVAL);
+        g->attached = 0;
+        return 0;
+    case VFIO_GROUP_GET_DEVICE_FD:
+        return get_device_fd(g, id, arg);
+    default:
+        return fail(ENOTTY);
+    }
+}
+
+/* --- the device ------------------------------------------------------------------------------------------------------ */
+
+static int region_info(int hw, struct vfio_region_info *info)
+{
+    if (info->argsz < sizeof *info || info->index >= VFIO_PCI_NUM_REGIONS)
+        return fail(EINVAL);
+    info->offset = (uint64_t)info->index << REGION_SHIFT;
+    info->cap_offset = info->size = info->flags = 0;
+    if (info->index == VFIO_PCI_CONFIG_REGION_INDEX) {
+        info->size = 4096;
+        info->flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
+    } else if (info->index <= VFIO_PCI_BAR5_REGION_INDEX) {
+        info->size = model_bar(trap_model, hw, (int)info->index).size;
+        if (info->size)
+            info->flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE |
+                          VFIO_REGION_INFO_FLAG_MMAP;
+    }
+    return 0;
+}
+
+static int device_reset(int vfio)
+{
+    const struct handle *h = &handles[vfio];
+    /* an unbind or remove holds the device lock while it waits for us */
+    if (!on_vfio(h->root, model_desc(trap_model, h->hw)->bdf))
+        return fail(EAGAIN);
+    model_vfio_reset(trap_model, h->hw);
+    if (!wait_ready(h->hw))
+        return fail(ENOTTY);
+    regions_mend(vfio);
+    return 0;
+}
+
+static int device_ioctl(int vfio, unsigned long request, void *arg)
+{
+    int hw = handles[vfio].hw;
+    switch (request) {
+    case VFIO_DEVICE_GET_INFO: {
+        struct vfio_device_info *info = arg;
+        if (info->argsz < 16)
+            return fail(EINVAL);
+        info->flags = VFIO_DEVICE_FLAGS_RESET | VFIO_DEVICE_FLAGS_PCI;
+        info->num_regions = VFIO_PCI_NUM_REGIONS;
+        info->num_irqs = VFIO_PCI_NUM_IRQS;
+        return 0;
+    }
+    case VFIO_DEVICE_GET_REGION_INFO:
+        return region_info(hw, arg);
+    case VFIO_DEVICE_GET_IRQ_INFO: {
+        struct vfio_irq_info *info = arg;
+        if (info->argsz < sizeof *info || info->index >= VFIO_PCI_NUM_IRQS)
+            return fail(EINVAL);
+        info->flags = VFIO_IRQ_INFO_EVENTFD;
+        info->count =
+            info->index == VFIO_PCI_REQ_IRQ_INDEX || info->index == VFIO_PCI_MSI_IRQ_INDEX;
+        return 0;
+    }
+    case VFIO_DEVICE_SET_IRQS: /* accepted; no simulated device interrupts */
+        return 0;
+    case VFIO_DEVICE_RESET:
+        return device_reset(vfio);
+    case ATTACH_PT:
+    case DETACH_PT:
+        return 0;
+    default:
+        return fail(ENOTTY);
+    }
+}
+
+/* Return: whether somebody has the legacy group of this device open */
+static bool group_busy(const struct file_id *id)
+{
+    char path[PATH_MAX + 96], target[PATH_MAX];
+    (void)snprintf(path, sizeof path, "%s/sys/bus/pci/devices/%s/iommu_group", id->root,
+                   model_desc(trap_model, id->hw)->bdf);
+    ssize_t n = readlink(path, target, sizeof target - 1);
+    if (n <= 0)
+        return false;
+    target[n] = '\0';
+    const char *number = strrchr(target, '/');
+    (void)snprintf(path, sizeof path, "%s/dev/vfio%s", id->root, number ? number : "");
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return errno == EBUSY;
+    (void)syscall(SYS_close, fd);
+    return false;
+}
+
+static int cdev_ioctl(int fd, const struct file_id *id, unsigned long request, void *arg)
+{
+    struct bind_iommufd *bind = arg;
+    struct file_id iommufd;
+    if (request != BIND_IOMMUFD || bind->argsz < sizeof *bind || bind->flags)
+        return fail(EINVAL); /* everything before a bind */
+    if (!identify(bind->iommufd, &iommufd) || iommufd.kind != FILE_IOMMUFD)
+        return fail(EBADF);
+    if (group_busy(id))
+        return fail(EBUSY);
+    if (model_vfio_opens(trap_model, id->hw) > 0)
+        return fail(EINVAL);
+    if (open_device(id->hw, id->root, fd) < 0)
+        return -1;
+    bind->out_devid = 1;
+    return 0;
+}
+
+void *vfio_map(int vfio, void *addr, size_t length, int flags, uint64_t offset)
+{
+    uint64_t index = offset >> REGION_SHIFT, at = offset & ((1ull << REGION_SHIFT) - 1);
+    int hw = handles[vfio].hw;
+    uint64_t size =
+        index <= VFIO_PCI_BAR5_REGION_INDEX ? model_bar(trap_model, hw, (int)index).size : 0;
+    if (!(flags & MAP_SHARED) || length == 0 || at >= size || length > size - at) {
+        errno = EINVAL;
+        return MAP_FAILED;
+    }
+    struct region what = {.offset = at, .hw = hw, .bar = (int)index, .vfio = vfio};
+    return region_map(addr, length, flags, &what);
+}
+
+/* --- reads and writes of the device file ------------------------------------------------------------------------------- */
+
+static unsigned piece(uint64_t at, size_t left)
+{
+    return at % 4 == 0 && left >= 4 ? 4 : at % 2 == 0 && left >= 2 ? 2 : 1;
+}
+
+static ssize_t config_access(int hw, void *buf, size_t n, uint64_t at, bool write)
+{
+    size_t done = 0;
+    if (at >= 4096)
+        return fail(EINVAL);
+    n = n < 4096 - at ? n : 4096 - at;
+    for (unsigned chunk; done < n; done += chunk) {
+        uint32_t v = 0;
+        chunk = piece(at + done, n - done);
+        if (write) {
+            memcpy(&v, (char *)buf + done, chunk);
+            (void)model_config_write(trap_model, hw, (unsigned)(at + done), chunk, v);
+        } else {
+            v = model_config_read(trap_model, hw, (unsigned)(at + done), chunk);
+            memcpy((char *)buf + done, &v, chunk);
+        }
+    }
+    return (ssize_t)n;
+}
+
+static ssize_t device_access(int vfio, void *buf, size_t n, uint64_t offset, bool write)
+{
+    uint64_t index = offset >> REGION_SHIFT, at = offset & ((1ull << REGION_SHIFT) - 1);
+    int hw = handles[vfio].hw;
+    if (index == VFIO_PCI_CONFIG_REGION_INDEX) {
+        ssize_t r = config_access(hw, buf, n, at, write);
+        if (write && model_config_read(trap_model, hw, 4, 2) & 2)
+            regions_mend(vfio);
+        return r;
+    }
+    uint64_t size =
+        index <= VFIO_PCI_BAR5_REGION_INDEX ? model_bar(trap_model, hw, (int)index).size : 0;
+    if (at >= size)
+        return fail(EINVAL);
+    if (!(model_config_read(trap_model, hw, 4, 2) & 2))
+        return fail(EIO);
+    n = n < size - at ? n : size - at;
+    for (size_t done = 0; done < n;) {
+        unsigned chunk = piece(at + done, n - done);
+        if (write)
+            device_write(hw, (int)index, at + done, (char *)buf + done, chunk);
+        else
+            device_read(hw, (int)index, at + done, (char *)buf + done, chunk);
+        done += chunk;
+    }
+    return (ssize_t)n;
+}
+
+/* --- what programs call ------------------------------------------------------------------------------------------------ */
+
+TRAP_EXPORT int ioctl(int fd, unsigned long request, ...)
+{
+    va_list args;
+    va_start(args, request);
+    void *arg = va_arg(args, void *);
+    va_end(args);
+    struct file_id id;
+    int vfio = -1;
+    if (!trap_model || _IOC_TYPE(request) != VFIO_TYPE)
+        return (int)syscall(SYS_ioctl, fd, request, arg);
+    vfio = vfio_of_fd(fd);
+    if (vfio >= 0)
+        return device_ioctl(vfio, request, arg);
+    if (!identify(fd, &id))
+        return (int)syscall(SYS_ioctl, fd, request, arg);
+    switch (id.kind) {
+    case FILE_CONTAINER:
+        return container_ioctl(fd, request, (unsigned long)arg);
+    case FILE_GROUP:
+        return group_ioctl(fd, &id, request, arg);
+    case FILE_CDEV:
+        return cdev_ioctl(fd, &id, request, arg);
+    case FILE_IOMMUFD: /* address spaces: nothing does DMA */
+        return 0;
+    case FILE_RESOURCE:
+    case FILE_OTHER:
+    default:
+        return fail(ENOTTY);
+    }
+}
+
+static void forget_file(int fd)
+{
+    for (int i = 0; i < OPEN_FILES; i++) {
+        if (files[i].fd == fd)
+            files[i] = (struct open_file){0};
+        else if (files[i].attached == fd)
+            files[i].attached = 0;
+    }
+}
+
+TRAP_EXPORT int close(int fd)
+{
+    int vfio = trap_model && fd >= 0 ? vfio_of_fd(fd) : -1;
+    if (trap_model && fd > 0)
+        forget_file(fd);
+    int r = (int)syscall(SYS_close, fd);
+    if (vfio >= 0 && !has_other_descriptor(&handles[vfio])) {
+        handles[vfio].fd_open = false;
+        release_if_done(vfio);
+    }
+    return r;
+}
+
+static ssize_t access_at(int fd, void *buf, size_t n, off_t at, bool write)
+{
+    struct file_id id;
+    int vfio = trap_model ? vfio_of_fd(fd) : -1;
+    if (vfio >= 0 && at >= 0)
+        return device_access(vfio, buf, n, (uint64_t)at, write);
+    if (trap_model && at >= 0 && identify(fd, &id) && id.kind == FILE_CDEV)
+        return fail(EINVAL);
+    return syscall(write ? SYS_pwrite64 : SYS_pread64, fd, buf, n, at);
+}
+
+TRAP_EXPORT ssize_t pread(int fd, void *buf, size_t n, off_t at)
+{
+    return access_at(fd, buf, n, at, false);
+}
+TRAP_EXPORT ssize_t pread64(int fd, void *buf, size_t n, off64_t at)
+{
+    return access_at(fd, buf, n, at, false);
+}
+TRAP_EXPORT ssize_t pwrite(int fd, const void *buf, size_t n, off_t at)
+{
+    return access_at(fd, (void *)(uintptr_t)buf, n, at, true);
+}
+TRAP_EXPORT ssize_t pwrite64(int fd, const void *buf, size_t n, off64_t at)
+{
+    return access_at(fd, (void *)(uintptr_t)buf, n, at, true);
+}
