@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/bytes.h"
 #include "simulator/model/state.h"
 
 /* PCI Express base specification 7.5 */

@@ -338,7 +338,8 @@ static int region_info(int hw, struct vfio_region_info *info)
     if (info->argsz < sizeof *info || info->index >= VFIO_PCI_NUM_REGIONS)
         return fail(EINVAL);
     info->offset = (uint64_t)info->index << REGION_SHIFT;
-    info->cap_offset = info->size = info->flags = 0;
+    info->cap_offset = info->flags = 0;
+    info->size = 0;
     if (info->index == VFIO_PCI_CONFIG_REGION_INDEX) {
         info->size = 4096;
         info->flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
@@ -588,4 +589,21 @@ TRAP_EXPORT ssize_t pwrite(int fd, const void *buf, size_t n, off_t at)
 TRAP_EXPORT ssize_t pwrite64(int fd, const void *buf, size_t n, off64_t at)
 {
     return access_at(fd, (void *)(uintptr_t)buf, n, at, true);
+}
+
+/* what the two reads become with _FORTIFY_SOURCE */
+TRAP_EXPORT ssize_t __pread_chk(int fd, void *buf, size_t n, off_t at, size_t room);
+TRAP_EXPORT ssize_t __pread64_chk(int fd, void *buf, size_t n, off64_t at, size_t room);
+
+TRAP_EXPORT ssize_t __pread_chk(int fd, void *buf, size_t n, off_t at, size_t room)
+{
+    if (n > room)
+        abort();
+    return access_at(fd, buf, n, at, false);
+}
+TRAP_EXPORT ssize_t __pread64_chk(int fd, void *buf, size_t n, off64_t at, size_t room)
+{
+    if (n > room)
+        abort();
+    return access_at(fd, buf, n, at, false);
 }
