@@ -138,7 +138,7 @@ static int store_remove(struct node *node, const char *text)
     tree_wake();
     return r;
 }
-static const struct node_ops remove_ops = {.store = store_remove};
+static const struct node_ops remove_ops = {.store = store_remove, .waits = true};
 
 static int store_rescan(struct node *node, const char *text)
 {
@@ -148,7 +148,7 @@ static int store_rescan(struct node *node, const char *text)
     bus_rescan();
     return 0;
 }
-static const struct node_ops rescan_ops = {.store = store_rescan};
+static const struct node_ops rescan_ops = {.store = store_rescan, .waits = true};
 
 /* --- configuration space and BARs -------------------------------------------------------------------------- */
 /* naturally aligned pieces, as pci_read_config() in Linux drivers/pci/pci-sysfs.c cuts them */
@@ -168,7 +168,8 @@ static ssize_t read_config(struct node *node, char *buf, size_t len, off_t at)
         len = (size_t)(TREE_PAGE - at);
     while (done < len) {
         unsigned n = piece(at + (off_t)done, len - done);
-        uint32_t v = model_config_read(kernel.model, owner(node)->hw, (unsigned)((size_t)at + done), n);
+        uint32_t v =
+            model_config_read(kernel.model, owner(node)->hw, (unsigned)((size_t)at + done), n);
         memcpy(buf + done, &v, n); /* little endian on both sides: x86-64 only, as the trap */
         done += n;
     }
@@ -188,7 +189,8 @@ static ssize_t write_config(struct node *node, const char *buf, size_t len, off_
         unsigned n = piece(at + (off_t)done, len - done);
         uint32_t v = 0;
         memcpy(&v, buf + done, n);
-        (void)model_config_write(kernel.model, owner(node)->hw, (unsigned)((size_t)at + done), n, v);
+        (void)model_config_write(kernel.model, owner(node)->hw, (unsigned)((size_t)at + done), n,
+                                 v);
         done += n;
     }
     return (ssize_t)done;
@@ -280,10 +282,19 @@ static const struct {
     {"aer_dev_nonfatal", "Undefined 0\nDLP 0\nTOTAL_ERR_NONFATAL 0"},
 };
 
+void attributes_refresh(struct pdev *dev)
+{
+    struct node *power = node_dir(dev->dir, "power");
+    if (model_fault(kernel.model, dev->hw, MODEL_FAULT_NO_POWER_CONTROL))
+        node_remove(node_find(power, "control"));
+    else
+        node_file(power, "control", 0644, &power_control_ops, dev, 0);
+}
+
 static void add_power(struct pdev *dev)
 {
     struct node *power = node_dir(dev->dir, "power");
-    node_file(power, "control", 0644, &power_control_ops, dev, 0);
+    attributes_refresh(dev);
     node_file(power, "runtime_status", 0444, &runtime_status_ops, dev, 0);
     node_text(power, "runtime_usage", "0");
     node_text(power, "autosuspend_delay_ms", "");

@@ -3,97 +3,12 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/auto.h"
 #include "simulator/tree/control.h"
 #include "simulator/tree/kernel.h"
-
-struct model *shim_create(double);
-int shim_add(struct model *, struct model_desc, bool);
-
-/* --- the kernel's own files -------------------------------------------------------------------------------- */
-static ssize_t show_lockdown(struct node *node, char *buf)
-{
-    static const char *const lines[] = {"[none] integrity confidentiality", "none [integrity] confidentiality",
-                                        "none integrity [confidentiality]"};
-    (void)node;
-    return sprintf(buf, "%s\n", lines[model_lockdown(kernel.model)]);
-}
-static const struct node_ops lockdown_ops = {.show = show_lockdown};
-
-static int store_drivers_probe(struct node *node, const char *text)
-{
-    struct pdev *dev = pdev_find(text);
-    (void)node;
-    if (!dev)
-        return -ENODEV;
-    if (!dev->driver)
-        driver_attach_any(dev);
-    return 0;
-}
-static const struct node_ops drivers_probe_ops = {.store = store_drivers_probe};
-
-static ssize_t show_autoprobe(struct node *node, char *buf)
-{
-    (void)node;
-    return sprintf(buf, "%d\n", kernel.autoprobe);
-}
-static int store_autoprobe(struct node *node, const char *text)
-{
-    (void)node;
-    kernel.autoprobe = strcmp(text, "0") != 0;
-    return 0;
-}
-static const struct node_ops autoprobe_ops = {.show = show_autoprobe, .store = store_autoprobe};
-
-static int store_rescan(struct node *node, const char *text)
-{
-    (void)node;
-    if (strcmp(text, "1") != 0)
-        return -EINVAL;
-    bus_rescan();
-    return 0;
-}
-static const struct node_ops rescan_ops = {.store = store_rescan};
-
-static void module(const char *name, const char *parameter, const char *value)
-{
-    char path[96];
-    (void)snprintf(path, sizeof path, "sys/module/%s/parameters", name);
-    node_text(node_path(path), parameter, value);
-}
-
-static void add_modules(const struct profile *p)
-{
-    const char *on = p->tee_enabled ? "Y" : "N";
-    module("vfio_pci", "disable_idle_d3", p->idle_d3 ? "N" : "Y");
-    module("vfio_pci", "disable_denylist", "N");
-    module("vfio_pci", "enable_sriov", "N");
-    module("vfio_pci", "nointxmask", "N");
-    module("vfio", "enable_unsafe_noiommu_mode", "N");
-    if (strcmp(p->tee, "snp") == 0) {
-        module("kvm_amd", "sev", "Y");
-        module("kvm_amd", "sev_es", "Y");
-        module("kvm_amd", "sev_snp", on);
-    } else if (strcmp(p->tee, "tdx") == 0) {
-        module("kvm_intel", "tdx", on);
-    }
-}
-
-static void add_bus(void)
-{
-    struct node *pci = node_path("sys/bus/pci");
-    node_dir(pci, "devices");
-    node_dir(pci, "drivers");
-    node_file(pci, "drivers_probe", 0200, &drivers_probe_ops, NULL, 0);
-    node_file(pci, "drivers_autoprobe", 0644, &autoprobe_ops, NULL, 0);
-    node_file(pci, "rescan", 0200, &rescan_ops, NULL, 0);
-    node_path("sys/class/vfio");
-    node_path("sys/kernel/iommu_groups");
-    node_file(node_path("sys/kernel/security"), "lockdown", 0644, &lockdown_ops, NULL, 0);
-    node_path("sys/devices/system/node/node0");
-    kernel.autoprobe = true;
-}
+#include "simulator/tree/platform.h"
 
 /* --- devices ----------------------------------------------------------------------------------------------- */
 /* bits of the link speed etc. are the model's; here are only identities, from pci.ids and the driver's lists */
@@ -114,13 +29,26 @@ static const struct {
     {"nic", 0x15b3, 0x1021, 0x15b3, 0x0023, 0x020000},
 };
 
-static struct pdev *new_device(const char *bdf)
+/* @desc: completed with the address. Return: NULL with err set when there are too many. */
+static struct pdev *new_device(const char *bdf, struct pdev *up, struct model_desc desc,
+                               struct err *err)
 {
-    struct pdev *dev = &kernel.devices[kernel.n_devices++];
-    (void)snprintf(dev->bdf, sizeof dev->bdf, "%.12s", bdf);
+    if (kernel.n_devices == KERNEL_MAX_DEVICES) {
+        (void)err_set(err, E2BIG, "more than %d devices and bridges", KERNEL_MAX_DEVICES);
+        return NULL;
+    }
+    struct pdev *dev = &kernel.devices[kernel.n_devices];
+    (void)snprintf(desc.bdf, sizeof desc.bdf, "%s", bdf);
+    desc.parent = up ? up->hw : -1;
+    dev->hw = model_add(kernel.model, &desc, err);
+    if (dev->hw < 0)
+        return NULL;
+    (void)snprintf(dev->bdf, sizeof dev->bdf, "%s", bdf);
+    dev->up = up;
     dev->numa = -1;
     dev->plugged = true;
     dev->vfio_no = dev->nvidia_no = -1;
+    kernel.n_devices++;
     return dev;
 }
 
@@ -167,45 +95,79 @@ static struct group *choose_group(const struct pdev *dev)
     return group_at(free_group(kernel.profile));
 }
 
-static struct pdev *bridge_at(const char *bdf, struct pdev *up)
+/* Intel root port below a host bridge, a switch port (Broadcom PEX890xx, pci.ids) below another bridge */
+static struct pdev *bridge_at(const char *bdf, struct pdev *up, struct err *err)
 {
     struct pdev *dev = pdev_any(bdf);
+    if (dev && dev->up != up)
+        return (void)err_set(err, EINVAL, "bridge %s has two places in the profile", bdf), NULL;
     if (dev)
         return dev;
-    dev = new_device(bdf);
-    dev->up = up;
-    dev->hw = shim_add(kernel.model, (struct model_desc){.vendor_id = 0x8086, .device_id = 0x352a, .class_code = 0x060400}, true);
-    dev->group = choose_group(dev);
+    struct model_desc desc = {.vendor_id = up ? 0x1000 : 0x8086,
+                              .device_id = up ? 0xc030 : 0x352a,
+                              .class_code = 0x060400};
+    dev = new_device(bdf, up, desc, err);
+    if (dev)
+        dev->group = choose_group(dev);
     return dev;
 }
 
-static struct pdev *bridges_of(const struct profile_device *spec)
+static int bridges_of(const struct profile_device *spec, struct pdev **ret, struct err *err)
 {
     char path[sizeof spec->path], *save = NULL;
     struct pdev *up = NULL;
     (void)strcpy(path, spec->path);
     (void)strtok_r(path, "/", &save); /* the host bridge */
-    for (char *bdf = strtok_r(NULL, "/", &save); bdf; bdf = strtok_r(NULL, "/", &save))
-        up = bridge_at(bdf, up);
-    return up;
+    for (char *bdf = strtok_r(NULL, "/", &save); bdf; bdf = strtok_r(NULL, "/", &save)) {
+        up = bridge_at(bdf, up, err);
+        if (!up)
+            return -err->code;
+        up->numa = spec->numa;
+    }
+    *ret = up;
+    return 0;
 }
 
-static void add_device(const struct profile_device *spec)
+static struct model_desc desc_of(const struct profile_device *spec)
 {
-    struct pdev *up = bridges_of(spec);
-    struct pdev *dev = new_device(spec->bdf);
-    struct model_desc d = {.vendor_id = spec->vendor_id, .device_id = spec->device_id, .class_code = spec->class_code, .revision = 0xa1};
-    for (size_t i = 0; i < ARRAY_LEN(ids); i++)
-        if (strcmp(ids[i].name, spec->model) == 0)
-            d = (struct model_desc){"", ids[i].vendor, ids[i].device, ids[i].sub_vendor, ids[i].sub_device, ids[i].class_code, 0xa1};
+    struct model_desc d = {.revision = 0xa1,
+                           .vendor_id = spec->vendor_id,
+                           .device_id = spec->device_id,
+                           .class_code = spec->class_code};
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
+        if (strcmp(ids[i].name, spec->model) != 0)
+            continue;
+        d.vendor_id = spec->vendor_id ? spec->vendor_id : ids[i].vendor;
+        d.device_id = spec->device_id ? spec->device_id : ids[i].device;
+        d.subsystem_vendor_id = ids[i].sub_vendor;
+        d.subsystem_device_id = ids[i].sub_device;
+        d.class_code = spec->class_code ? spec->class_code : ids[i].class_code;
+    }
+    d.no_ppcie = spec->no_ppcie;
+    d.vf = strcmp(spec->model, "vf") == 0;
+    return d;
+}
+
+static int add_device(const struct profile_device *spec, struct err *err)
+{
+    struct pdev *up = NULL;
+    int r = bridges_of(spec, &up, err);
+    if (r < 0)
+        return r;
+    struct pdev *dev = new_device(spec->bdf, up, desc_of(spec), err);
+    if (!dev)
+        return -err->code;
     dev->spec = spec;
-    dev->up = up;
     dev->numa = spec->numa;
     dev->plugged = !spec->unplugged;
-    dev->hw = shim_add(kernel.model, d, false);
-    for (struct pdev *b = up; b; b = b->up)
-        b->numa = spec->numa;
     dev->group = choose_group(dev);
+    model_plug(kernel.model, dev->hw, dev->plugged);
+    static const enum model_mode modes[] = {MODEL_MODE_OFF, MODEL_MODE_ON, MODEL_MODE_DEVTOOLS,
+                                            MODEL_MODE_PPCIE};
+    for (size_t i = 1; i < ARRAY_LEN(modes); i++)
+        if (strcmp(spec->mode, model_mode_name(modes[i])) == 0)
+            model_drift(kernel.model, dev->hw, modes[i]);
+    return 0;
 }
 
 /* drivers of the profile, without the waits and matches of a bind */
@@ -213,33 +175,74 @@ static void first_driver(struct pdev *dev)
 {
     if (!dev->spec || !dev->present || !*dev->spec->driver)
         return;
+    (void)module_load(dev->spec->driver); /* where it is one that we know */
     struct driver *drv = driver_add(dev->spec->driver);
+    if (!drv)
+        return;
     (void)snprintf(dev->override, sizeof dev->override, "%s", drv->name);
     (void)driver_attach(drv, dev);
     if (!drv->vfio)
         dev->override[0] = '\0';
 }
 
-int build_node(const struct profile *profile, const struct serve_options *options, struct err *err)
+static int set_delay(const struct profile_delay *delay, struct err *err)
 {
-    (void)err;
-    kernel.profile = profile;
-    kernel.root = options->root;
-    kernel.device_nodes = options->device_nodes;
-    kernel.model = shim_create(options->scale);
-    tree_lock();
-    add_bus();
-    add_modules(profile);
+    for (int d = 0; model_delay_name(d); d++) {
+        if (strcmp(model_delay_name(d), delay->name) != 0)
+            continue;
+        model_delay_set(kernel.model, d, delay->ms);
+        return 0;
+    }
+    return err_set(err, EINVAL, "no delay '%s': see ccnode-sim ctl delays", delay->name);
+}
+
+static int setup_model(const struct profile *profile, const struct serve_options *options,
+                       struct err *err)
+{
+    static const char *const levels[] = {"none", "integrity", "confidentiality"};
+    AUTO_FREE char *state = xasprintf("%s/.sim/state", options->root);
+    (void)unlink(state); /* of a server that was killed; its trapped programs keep the old one */
+    int r = model_create(state, &kernel.model, err);
+    if (r < 0)
+        return r;
+    model_set_scale(kernel.model, options->scale);
+    for (int i = 0; i < (int)ARRAY_LEN(levels); i++)
+        if (strcmp(profile->lockdown, levels[i]) == 0)
+            model_set_lockdown(kernel.model, i);
+    for (size_t i = 0; i < profile->n_delays && r == 0; i++)
+        r = set_delay(&profile->delays[i], err);
+    for (size_t i = 0; i < options->n_delays && r == 0; i++)
+        r = set_delay(&options->delays[i], err);
+    return r;
+}
+
+static int build_devices(const struct profile *profile, struct err *err)
+{
+    platform_setup();
     control_setup();
-    devnodes_setup();
-    (void)driver_add("vfio-pci");
-    (void)driver_add("nvgrace-gpu-vfio-pci");
-    for (size_t i = 0; i < profile->n_devices; i++)
-        add_device(&profile->devices[i]);
+    for (size_t i = 0; i < profile->n_devices; i++) {
+        int r = add_device(&profile->devices[i], err);
+        if (r < 0)
+            return r;
+    }
     for (size_t i = 0; i < kernel.n_devices; i++)
         pdev_add(&kernel.devices[i]);
     for (size_t i = 0; i < kernel.n_devices; i++)
         first_driver(&kernel.devices[i]);
-    tree_unlock();
+    kernel.autoprobe = true;
     return 0;
+}
+
+int build_node(const struct profile *profile, const struct serve_options *options, struct err *err)
+{
+    kernel.profile = profile;
+    kernel.root = options->root;
+    kernel.device_nodes = options->device_nodes;
+    int r = setup_model(profile, options, err);
+    if (r < 0)
+        return r;
+    tree_lock();
+    r = build_devices(profile, err);
+    tree_unlock();
+    return r;
 }

@@ -107,6 +107,23 @@ void driver_release(struct pdev *dev)
     tree_wake();
 }
 
+int driver_remove(struct driver *drv)
+{
+    for (size_t i = 0; i < kernel.n_devices; i++)
+        if (kernel.devices[i].driver == drv && pdev_users(&kernel.devices[i]) > 0)
+            return -EAGAIN;
+    for (size_t i = 0; i < kernel.n_devices; i++) {
+        struct pdev *dev = &kernel.devices[i];
+        pdev_lock(dev);
+        if (dev->driver == drv)
+            driver_release(dev);
+        pdev_unlock(dev);
+    }
+    node_remove(drv->dir);
+    *drv = (struct driver){0};
+    return 0;
+}
+
 static int store_bind(struct node *node, const char *text)
 {
     struct pdev *dev = pdev_find(text);
@@ -169,16 +186,21 @@ static int store_remove_id(struct node *node, const char *text)
     return -ENODEV;
 }
 
-static const struct node_ops bind_ops = {.store = store_bind}, unbind_ops = {.store = store_unbind},
-                             new_id_ops = {.store = store_new_id},
+static const struct node_ops bind_ops = {.store = store_bind, .waits = true},
+                             unbind_ops = {.store = store_unbind, .waits = true},
+                             new_id_ops = {.store = store_new_id, .waits = true},
                              remove_id_ops = {.store = store_remove_id};
 
 struct driver *driver_add(const char *name)
 {
     struct driver *drv = driver_find(name);
-    if (drv || kernel.n_drivers == KERNEL_MAX_DRIVERS)
+    if (drv)
         return drv;
-    drv = &kernel.drivers[kernel.n_drivers++];
+    drv = driver_find(""); /* of a module that was unloaded */
+    if (!drv && kernel.n_drivers == KERNEL_MAX_DRIVERS)
+        return NULL;
+    if (!drv)
+        drv = &kernel.drivers[kernel.n_drivers++];
     *drv = (struct driver){.vfio = strstr(name, "vfio") != NULL};
     (void)snprintf(drv->name, sizeof drv->name, "%s", name);
     drv->dir = node_dir(node_path("sys/bus/pci/drivers"), name);

@@ -15,37 +15,16 @@
 #include <unistd.h>
 
 #include "base/auto.h"
+#include "simulator/tree/beside.h"
 
 #define FUSE_MAGIC 0x65735546 /* Linux include/uapi/linux/magic.h: FUSE_SUPER_MAGIC */
 
 static const char trap_name[] = "libccnode-sim-trap.so";
 
-/* beside the program as built (../lib) or as installed (../lib, ../libexec/ccnode) */
-static int find_trap(char *ret, size_t room, struct err *err)
-{
-    static const char *const places[] = {"../lib", "../libexec/ccnode", "../lib/ccnode", "."};
-    char self[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n < 0)
-        return err_errno(err, "read /proc/self/exe");
-    self[n] = '\0';
-    *strrchr(self, '/') = '\0';
-    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
-        AUTO_FREE char *path = xasprintf("%s/%s/%s", self, places[i], trap_name);
-        char full[PATH_MAX];
-        if (!realpath(path, full) || strlen(full) >= room)
-            continue;
-        (void)strcpy(ret, full);
-        return 0;
-    }
-    return err_set(err, ENOENT, "%s is not beside this program (%s): build it or install it",
-                   trap_name, self);
-}
-
 int exec_env(const char *root, struct err *err)
 {
     char trap[PATH_MAX];
-    int r = find_trap(trap, sizeof trap, err);
+    int r = beside_find(trap_name, trap, err);
     if (r < 0)
         return r;
     const char *old = getenv("LD_PRELOAD");

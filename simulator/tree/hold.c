@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <linux/vfio.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,8 @@
 #include "base/auto.h"
 #include "base/err.h"
 #include "simulator/tree/exec.h"
+
+static const char holder_name[] = "ccnode-sim", holder_command[] = "hold-device";
 
 /* Descriptors are kept on purpose: holding them is what this program is for. */
 static int keep(const char *root, const char *path, struct err *err)
@@ -137,33 +140,105 @@ int hold_main(const char *root, int argc, char **argv)
     return EXIT_SUCCESS;
 }
 
-int hold_start(const char *root, const char *bdf, const char *how, const char *seconds)
+/* the child of hold_start() */
+static void become_holder(const char *root, const char *bdf, const char *how, unsigned seconds,
+                          int answer_fd)
 {
-    struct err err = ERR_INIT;
+    char limit[16];
+    (void)snprintf(limit, sizeof limit, "%u", seconds);
+    (void)setsid();
+    (void)dup2(answer_fd, STDOUT_FILENO);
+    (void)execl("/proc/self/exe", holder_name, holder_command, "--root", root, bdf, how, limit,
+                (char *)NULL);
+    _exit(127);
+}
+
+int hold_start(const char *root, const char *bdf, const char *how, unsigned seconds, pid_t *ret,
+               struct err *err)
+{
     int fds[2];
     char answer[ERR_MSG_SIZE] = "";
-    if (exec_env(root, &err) < 0 || pipe2(fds, O_CLOEXEC) < 0) {
-        (void)fprintf(stderr, "ccnode-sim: %s\n", err.code ? err.msg : strerror(errno));
-        return EXIT_FAILURE;
-    }
+    int r = exec_env(root, err);
+    if (r < 0)
+        return r;
+    if (pipe2(fds, O_CLOEXEC) < 0)
+        return err_errno(err, "pipe");
     pid_t pid = fork();
-    if (pid == 0) {
-        (void)setsid();
-        (void)dup2(fds[1], STDOUT_FILENO);
-        (void)execl("/proc/self/exe", "ccnode-sim", "hold-device", "--root", root, bdf, how,
-                    seconds, (char *)NULL);
-        _exit(127);
-    }
+    if (pid == 0)
+        become_holder(root, bdf, how, seconds, fds[1]);
     (void)close(fds[1]);
     ssize_t n = pid > 0 ? read(fds[0], answer, sizeof answer - 1) : -1;
     (void)close(fds[0]);
     answer[n > 0 ? n : 0] = '\0';
     answer[strcspn(answer, "\n")] = '\0';
-    if (strcmp(answer, "held") != 0) {
-        (void)fprintf(stderr, "ccnode-sim: %s not held: %s\n", bdf,
-                      *answer ? answer : "holder ended");
-        return EXIT_FAILURE;
+    if (strcmp(answer, "held") != 0)
+        return err_set(err, EIO, "%s not held: %s", bdf, *answer ? answer : "the holder ended");
+    *ret = pid;
+    return 0;
+}
+
+/* Is this process one of our holders? Its command line: NAME COMMAND --root ROOT BDF HOW SECONDS */
+static bool is_holder(const char *pid, const char *root, char *buf, size_t room, struct holder *ret)
+{
+    AUTO_FREE char *path = xasprintf("/proc/%s/cmdline", pid);
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, buf, room - 1);
+    const char *words[7];
+    size_t count = 0;
+    if (n <= 0)
+        return false;
+    buf[n] = '\0';
+    for (const char *at = buf; at < buf + n && count < ARRAY_LEN(words); at += strlen(at) + 1)
+        words[count++] = at;
+    if (count < ARRAY_LEN(words) || strcmp(words[1], holder_command) != 0 ||
+        strcmp(words[3], root) != 0)
+        return false;
+    *ret = (struct holder){.pid = (pid_t)strtol(pid, NULL, 10), .bdf = words[4], .how = words[5]};
+    return true;
+}
+
+int hold_each(const char *root, void (*cb)(void *arg, const struct holder *holder), void *arg)
+{
+    char buf[PATH_MAX + 128];
+    struct holder holder;
+    int n = 0;
+    AUTO_CLOSEDIR DIR *proc = opendir("/proc");
+    for (struct dirent *e; proc && (e = readdir(proc));) {
+        if (*e->d_name < '1' || *e->d_name > '9' ||
+            !is_holder(e->d_name, root, buf, sizeof buf, &holder))
+            continue;
+        cb(arg, &holder);
+        n++;
     }
-    (void)printf("%d\n", (int)pid);
-    return EXIT_SUCCESS;
+    return n;
+}
+
+struct release {
+    const char *bdf;
+    int killed;
+};
+
+static void end_holder(void *arg, const struct holder *holder)
+{
+    struct release *release = arg;
+    if (*release->bdf && strcmp(release->bdf, holder->bdf) != 0)
+        return;
+    if (kill(holder->pid, SIGKILL) == 0)
+        release->killed++;
+}
+
+int hold_release(const char *root, const char *bdf)
+{
+    int ended = 0;
+    for (int tries = 0; tries < 500;
+         tries++) { /* until none is seen any more: zombies have no command line */
+        struct release release = {.bdf = bdf};
+        (void)hold_each(root, end_holder, &release);
+        if (release.killed == 0)
+            break;
+        if (tries == 0)
+            ended = release.killed;
+        (void)nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+    }
+    return ended;
 }

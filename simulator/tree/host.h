@@ -14,7 +14,9 @@ int host_tree_prepare(const char *root, const struct profile *profile, struct er
 int host_tree_mount(const char *root, bool with_dev, struct err *err);
 /* host_tree_unmount() - everything; no error when there is nothing */
 void host_tree_unmount(const char *root);
-/* host_tree_pid() - the serving process, from ROOT/.sim/ready. Return: pid or -ENOENT, -ESRCH. */
+/* host_tree_lock() - this process serves ROOT until it ends. Return: 0 or -EBUSY. */
+int host_tree_lock(const char *root, struct err *err);
+/* host_tree_pid() - the serving process. Return: pid; -ENOENT never served, -ESRCH it ended (mounts may be left). */
 pid_t host_tree_pid(const char *root, struct err *err);
 
 #endif

@@ -46,9 +46,9 @@ bool pdev_active(const struct pdev *dev)
 
 void kernel_sleep_ms(uint32_t ms)
 {
-    int64_t until = tree_now_ns() + model_scaled_ns(kernel.model, ms);
-    while (tree_now_ns() < until)
-        tree_wait(until);
+    int64_t until = model_now_ns(kernel.model) + model_scaled_ns(kernel.model, ms);
+    for (int64_t left; (left = until - model_now_ns(kernel.model)) > 0;)
+        tree_wait(tree_now_ns() + left); /* `ctl advance` moves the model's clock and wakes us */
 }
 
 /* Where the device's directory goes: below its bridge, or below the host bridge its path starts with. */
@@ -134,6 +134,14 @@ int pdev_remove(struct pdev *dev)
     }
     pdev_unlock(dev);
     return 0;
+}
+
+void kernel_refresh(void)
+{
+    for (size_t i = 0; i < kernel.n_devices; i++)
+        if (kernel.devices[i].present)
+            attributes_refresh(&kernel.devices[i]);
+    tree_wake();
 }
 
 void bus_rescan(void)

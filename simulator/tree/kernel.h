@@ -17,7 +17,7 @@
 #include "simulator/tree/profile.h"
 
 #define KERNEL_MAX_DEVICES 160 /* endpoints and the bridges above them */
-#define KERNEL_MAX_DRIVERS 24
+#define KERNEL_MAX_DRIVERS 96  /* a profile names 64 at most */
 #define KERNEL_MAX_GROUPS 160
 #define DRIVER_MAX_IDS 32
 
@@ -90,12 +90,16 @@ void pdev_unlock(struct pdev *dev);
 int pdev_users(const struct pdev *dev);
 /* pdev_active() - a VFIO user has it running; an open cdev alone does not wake it (reference 8) */
 bool pdev_active(const struct pdev *dev);
-/* kernel_sleep() - release the lock for that long (simulated time) */
+/* kernel_refresh() - somebody changed the model behind our back: faults, time */
+void kernel_refresh(void);
+/* kernel_sleep_ms() - release the lock for that long (simulated time) */
 void kernel_sleep_ms(uint32_t ms);
 
 /* --- driver.c ---------------------------------------------------------------------------------------------- */
 struct driver *driver_find(const char *name);
 struct driver *driver_add(const char *name);
+/* driver_remove() - as rmmod does: unbinds all. Return: -EAGAIN while one of its devices is in use. */
+int driver_remove(struct driver *drv);
 /* driver_attach() - probe. Return: 0, -EBUSY bound already, -ENODEV no match, -EINVAL no IOMMU. */
 int driver_attach(struct driver *drv, struct pdev *dev);
 /* driver_attach_any() - drivers_probe and hot plug: the first driver that matches, or none */
@@ -105,13 +109,15 @@ void driver_release(struct pdev *dev);
 
 /* --- power.c ----------------------------------------------------------------------------------------------- */
 void power_wake(struct pdev *dev);
-void power_idle(struct pdev *dev); /* back to sleep where runtime PM allows it */
-int pdev_reset(struct pdev *dev);  /* what writing 1 to reset does */
+void power_idle(struct pdev *dev);        /* back to sleep where runtime PM allows it */
+const char *power_name(struct pdev *dev); /* as power_state shows it */
+int pdev_reset(struct pdev *dev);         /* what writing 1 to reset does */
 extern const struct node_ops power_control_ops, runtime_status_ops, power_state_ops, reset_ops,
     reset_method_ops;
 
 /* --- attributes.c, devnodes.c ------------------------------------------------------------------------------ */
 void attributes_add(struct pdev *dev);
+void attributes_refresh(struct pdev *dev); /* a file that a fault hides or shows again */
 void devnodes_setup(void);
 void devnodes_bind(struct pdev *dev);   /* after a VFIO or nvidia bind */
 void devnodes_unbind(struct pdev *dev); /* before the driver link's device is free again */

@@ -15,6 +15,7 @@
 #include "simulator/tree/exec.h"
 #include "simulator/tree/hold.h"
 #include "simulator/tree/host.h"
+#include "simulator/tree/out.h"
 #include "simulator/tree/serve.h"
 #include "version.h"
 
@@ -35,7 +36,8 @@ static const char usage[] =
     "trapped\n"
     "  ccnode-sim env  --root DIR          print the environment for programs run with --host-root "
     "DIR\n"
-    "  ccnode-sim ctl  --root DIR CMD…     look, inject faults, move time, plug and unplug (ctl "
+    "  ccnode-sim ctl  --root DIR [--json] CMD…\n"
+    "                                       look, inject faults, move time, plug and unplug (ctl "
     "help)\n"
     "\n"
     "CCNODE_SIM_ROOT is the default of --root. Exit status: 0 done, 1 failed, 2 usage.\n";
@@ -53,14 +55,14 @@ static int complain(const struct err *err)
 }
 
 /* an absolute root that is not the machine's own */
-static int take_root(struct args *args, struct err *err)
+static int take_root(struct args *args, bool create, struct err *err)
 {
     char full[PATH_MAX];
     const char *text = args->serve.root ? args->serve.root : getenv("CCNODE_SIM_ROOT");
     if (!text || !*text)
         return err_set(err, EINVAL, "--root DIR is missing");
     if (!realpath(text, full)) {
-        if (errno != ENOENT || mkdir(text, 0755) < 0 || !realpath(text, full))
+        if (errno != ENOENT || !create || mkdir(text, 0755) < 0 || !realpath(text, full))
             return err_errno(err, "root %s", text);
     }
     if (strcmp(full, "/") == 0)
@@ -91,15 +93,12 @@ static int take_delay(struct args *args, const char *text)
 
 static int take_options(int argc, char **argv, struct args *args)
 {
-    static const struct option options[] = {{"profile", required_argument, NULL, 'p'},
-                                            {"root", required_argument, NULL, 'r'},
-                                            {"foreground", no_argument, NULL, 'f'},
-                                            {"scale", required_argument, NULL, 's'},
-                                            {"delay", required_argument, NULL, 'd'},
-                                            {"device-nodes", no_argument, NULL, 'n'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {"version", no_argument, NULL, 'v'},
-                                            {0}};
+    static const struct option options[] = {
+        {"profile", required_argument, NULL, 'p'}, {"root", required_argument, NULL, 'r'},
+        {"foreground", no_argument, NULL, 'f'},    {"scale", required_argument, NULL, 's'},
+        {"delay", required_argument, NULL, 'd'},   {"device-nodes", no_argument, NULL, 'n'},
+        {"json", no_argument, NULL, 'j'},          {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},       {0}};
     char *end = NULL;
     for (int c; (c = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
         if (c == 'p')
@@ -108,6 +107,8 @@ static int take_options(int argc, char **argv, struct args *args)
             args->serve.root = optarg;
         else if (c == 'f')
             args->serve.foreground = true;
+        else if (c == 'j')
+            out_json(true);
         else if (c == 'n')
             args->serve.device_nodes = true;
         else if (c == 's' && (args->serve.scale = strtod(optarg, &end)) >= 0 && end != optarg &&
@@ -132,11 +133,14 @@ static int take_options(int argc, char **argv, struct args *args)
 static int stop(const char *root)
 {
     struct err err = ERR_INIT;
+    (void)hold_release(root, ""); /* of what ctl hold started */
     pid_t pid = host_tree_pid(root, &err);
     if (pid > 0 && kill(pid, SIGTERM) < 0)
         return complain(&err);
-    for (int i = 0; pid > 0 && i < 1000 && kill(pid, 0) == 0; i++)
+    for (int i = 0; i < 1000 && host_tree_pid(root, &err) == pid && pid > 0; i++)
         (void)nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    if (pid > 0 && host_tree_pid(root, &err) == pid)
+        (void)kill(pid, SIGKILL);
     host_tree_unmount(root); /* also what a killed server left behind */
     return EXIT_SUCCESS;
 }
@@ -186,7 +190,7 @@ int main(int argc, char **argv)
                       optind < argc ? argv[optind] : usage);
         return EXIT_USAGE;
     }
-    if (take_root(&args, &err) < 0)
+    if (take_root(&args, !*command, &err) < 0)
         return complain(&err), EXIT_USAGE;
     if (strcmp(command, "stop") == 0)
         return stop(args.root);

@@ -102,9 +102,50 @@ uint64_t node_id(const struct node *node)
     return node == &tree.root ? 1 : (uint64_t)(uintptr_t)node;
 }
 
-struct node *node_of_id(uint64_t id)
+static struct node *raw_of_id(uint64_t id)
 {
     return id == 1 ? &tree.root : (struct node *)(uintptr_t)id;
+}
+
+struct node *node_of_id(uint64_t id)
+{
+    struct node *node = raw_of_id(id);
+    return node->real ? node->real : node;
+}
+
+static void free_if_done(struct node *node)
+{
+    if (!node->gone || node->lookups > 0)
+        return;
+    free(node->name);
+    free(node->target);
+    free(node);
+}
+
+uint64_t node_looked_up(struct node *node)
+{
+    node->lookups++;
+    if (!node->ops || !node->ops->waits)
+        return node_id(node);
+    struct node *alias = xcalloc(1, sizeof *alias);
+    alias->real = node;
+    alias->lookups = 1;
+    return node_id(alias);
+}
+
+void node_forget(uint64_t id, uint64_t lookups)
+{
+    struct node *node = raw_of_id(id);
+    if (node == &tree.root)
+        return;
+    node->lookups -= lookups;
+    struct node *real = node->real;
+    if (real && node->lookups == 0) {
+        free(node);
+        real->lookups--;
+        node = real;
+    }
+    free_if_done(node);
 }
 
 struct node *node_find(const struct node *parent, const char *name)
@@ -230,15 +271,6 @@ char *node_path_of(const struct node *node)
     return path;
 }
 
-void node_free_if_done(struct node *node)
-{
-    if (!node->gone || node->lookups > 0)
-        return;
-    free(node->name);
-    free(node->target);
-    free(node);
-}
-
 static void mark_gone(struct node *node)
 {
     struct node *child = node->children;
@@ -252,7 +284,7 @@ static void mark_gone(struct node *node)
     node->parent = NULL;
     node->next = NULL;
     node->owner = NULL;
-    node_free_if_done(node);
+    free_if_done(node);
 }
 
 void node_remove(struct node *node)

@@ -31,6 +31,9 @@ struct node_ops {
     /* device nodes; *ret_handle is handed back to release */
     int (*open)(struct node *node, pid_t pid, int flags, uint64_t *ret_handle);
     void (*release)(struct node *node, uint64_t handle);
+    /* Writes may block for long. The kernel lets one write at a time into an inode, sysfs one per open file: such a
+     * file is given to the kernel as a new inode at each lookup. */
+    bool waits;
     bool mappable; /* no direct I/O: else mmap is refused before the trap sees it (REF-S 5.1) */
 };
 
@@ -39,8 +42,10 @@ struct node {
     char *name;
     char *target; /* symbolic links */
     const struct node_ops *ops;
-    void *owner;  /* the device, driver, … it belongs to; valid while linked */
-    long arg;     /* the attribute's own */
+    void *owner; /* the device, driver, … it belongs to; valid while linked */
+    long arg;    /* the attribute's own */
+    struct node
+        *real; /* this is only another inode of that one (waits); nothing else here is valid then */
     uint64_t ino; /* st_ino: never used twice */
     uint64_t lookups;
     int64_t size;
@@ -72,16 +77,18 @@ struct node *node_link(struct node *parent, const char *name, const struct node 
 struct node *node_find(const struct node *parent, const char *name);
 /* node_remove() - with everything below it; accepts NULL */
 void node_remove(struct node *node);
-/* node_free_if_done() - after lookups changed: a removed, forgotten node is freed */
-void node_free_if_done(struct node *node);
 /* node_path_of() - "/sys/devices/…" from the tree's root; the caller's */
 char *node_path_of(const struct node *node);
 
 /* who tells the kernel of a removed entry: set by the FUSE side; called without the lock */
 void tree_on_removed(void (*cb)(uint64_t parent_ino, const char *name));
 
-/* nodes as FUSE knows them: the root is 1, others their address */
+/* Nodes as FUSE knows them: the root is 1, others their address. An id is valid from node_looked_up() until it is
+ * forgotten as often; a removed node lives on until then. */
 uint64_t node_id(const struct node *node);
 struct node *node_of_id(uint64_t id);
+/* node_looked_up() - FUSE is about to tell the kernel. Return: the id to tell. */
+uint64_t node_looked_up(struct node *node);
+void node_forget(uint64_t id, uint64_t lookups);
 
 #endif

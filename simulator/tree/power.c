@@ -1,6 +1,7 @@
 /* Runtime power management and resets. Facts: reference tables 6.4 (what binding does), 6.6 (reset), 6.8 (what
  * blocks). */
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,6 +11,8 @@
 #define READY_LIMIT_MS 65536
 #define D3HOT_EXIT_MS 10
 #define D3COLD_EXIT_MS 100
+#define EARLY_MS 5              /* REF-S 3: enough to make NVIDIA's tool read the old mode */
+#define FAULT_POLL_NS 100000000 /* while something hangs and nowhere else */
 
 static void set_state(struct pdev *dev, enum power power)
 {
@@ -47,10 +50,15 @@ static enum power state_now(struct pdev *dev)
     return pdev_active(dev) ? POWER_D0 : dev->power;
 }
 
-static ssize_t show_power_state(struct node *node, char *buf)
+const char *power_name(struct pdev *dev)
 {
     static const char *const names[] = {"unknown", "D0", "D3hot", "D3cold"};
-    return sprintf(buf, "%s\n", names[state_now(node->owner)]);
+    return names[state_now(dev)];
+}
+
+static ssize_t show_power_state(struct node *node, char *buf)
+{
+    return sprintf(buf, "%s\n", power_name(node->owner));
 }
 const struct node_ops power_state_ops = {.show = show_power_state};
 
@@ -85,7 +93,8 @@ static int store_control(struct node *node, const char *text)
     pdev_unlock(dev);
     return 0;
 }
-const struct node_ops power_control_ops = {.show = show_control, .store = store_control};
+const struct node_ops power_control_ops = {
+    .show = show_control, .store = store_control, .waits = true};
 
 /* --- reset ------------------------------------------------------------------------------------------------- */
 
@@ -115,15 +124,15 @@ static int one_method(struct pdev *dev, const char *method)
     return wait_ready(dev);
 }
 
-int pdev_reset(struct pdev *dev)
+static int real_reset(struct pdev *dev)
 {
     char methods[sizeof dev->reset_method], *save = NULL;
     int r = -ENOTTY;
     (void)strcpy(methods, dev->reset_method);
     power_wake(dev);
+    struct model_saved saved;
+    model_config_save(kernel.model, dev->hw, &saved);
     for (char *m = strtok_r(methods, " ", &save); m; m = strtok_r(NULL, " ", &save)) {
-        struct model_saved saved;
-        model_config_save(kernel.model, dev->hw, &saved);
         r = one_method(dev, m);
         if (r == 0) {
             model_config_restore(kernel.model, dev->hw, &saved);
@@ -136,6 +145,49 @@ int pdev_reset(struct pdev *dev)
     return r;
 }
 
+/* fault reset-early: success is reported before anything happened */
+static void *late_reset(void *arg)
+{
+    struct pdev *dev = arg;
+    tree_lock();
+    kernel_sleep_ms(EARLY_MS);
+    pdev_lock(dev);
+    if (dev->present)
+        (void)real_reset(dev);
+    pdev_unlock(dev);
+    tree_unlock();
+    return NULL;
+}
+
+static int reset_later(struct pdev *dev)
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, late_reset, dev) != 0)
+        return -EAGAIN;
+    (void)pthread_detach(thread);
+    return 0;
+}
+
+/* What faults make of a reset instead of the real one. Return: true when there is nothing more to do. */
+static bool faulty_reset(struct pdev *dev, int *ret)
+{
+    int error = model_fault(kernel.model, dev->hw, MODEL_FAULT_RESET_ERROR);
+    while (model_fault(kernel.model, dev->hw, MODEL_FAULT_RESET_HANGS))
+        tree_wait(tree_now_ns() + FAULT_POLL_NS);
+    if (error) {
+        *ret = error == 1 ? -ENOTTY : -error;
+        return true;
+    }
+    *ret = 0;
+    return model_fault(kernel.model, dev->hw, MODEL_FAULT_RESET_EARLY) && reset_later(dev) == 0;
+}
+
+int pdev_reset(struct pdev *dev)
+{
+    int r = 0;
+    return faulty_reset(dev, &r) ? r : real_reset(dev);
+}
+
 static int store_reset(struct node *node, const char *text)
 {
     struct pdev *dev = node->owner;
@@ -146,7 +198,7 @@ static int store_reset(struct node *node, const char *text)
     pdev_unlock(dev);
     return r;
 }
-const struct node_ops reset_ops = {.store = store_reset};
+const struct node_ops reset_ops = {.store = store_reset, .waits = true};
 
 static ssize_t show_reset_method(struct node *node, char *buf)
 {

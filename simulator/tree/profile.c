@@ -55,6 +55,7 @@ static const struct key top_keys[] = {
     {"iommu", TAKE_BOOL, TOP(iommu), NULL},
     {"cdev", TAKE_BOOL, TOP(cdev), NULL},
     {"idle_d3", TAKE_BOOL, TOP(idle_d3), NULL},
+    {"vfio_loaded", TAKE_BOOL, TOP(vfio_loaded), NULL},
     {"release", TAKE_TEXT, TOP(release), NULL},
 };
 
@@ -102,9 +103,9 @@ static int store_text(struct doc *doc, const yaml_node_t *node, const struct key
             return err_set(doc->err, EINVAL, "line %zu: %s is '%.40s', allowed are%s",
                            node->start_mark.line + 1, key->name, text, key->words);
     }
-    /* names become parts of paths */
+    /* names become parts of paths and of lines */
     if (key->take == TAKE_TEXT && strcmp(key->name, "description") != 0 &&
-        (strstr(text, "..") || text[0] == '/' ||
+        (strstr(text, "..") || strpbrk(text, " \"\\=") || text[0] == '/' ||
          (strcmp(key->name, "path") != 0 && strchr(text, '/'))))
         return fail(doc, node, "not a name", text);
     if (strcmp(key->name, "driver") == 0 && strcmp(text, "none") == 0)
@@ -332,7 +333,7 @@ int profile_parse(const char *text, size_t len, struct profile *ret, struct err 
     *p = (struct profile){.tee = "snp",
                           .tee_enabled = true,
                           .lockdown = "none",
-                          .release = "6.12.0-sim",
+                          .vfio_loaded = true,
                           .iommu = true,
                           .idle_d3 = true};
     int r = take_top(&doc, yaml_document_get_root_node(&doc.yaml), p);

@@ -7,7 +7,8 @@
  *   iommu: true                      false: no groups, vfio-pci refuses to bind
  *   cdev: false                      /dev/vfio/devices/vfioN and /dev/iommu as well as group nodes
  *   idle_d3: true                    vfio-pci lets idle devices sleep (disable_idle_d3=N)
- *   release: 6.12.0-sim              kernel release, names DIR/lib/modules/<release>
+ *   release: 6.12.0-sim              kernel release, names DIR/lib/modules/<release>; default: this machine's
+ *   vfio_loaded: true                false: vfio-pci is a module that nobody loaded yet
  *   driver: none                     of devices that don't name one: none, vfio-pci, nvidia, or any name
  *   delays: { flr_ms: 100, … }       see `ccnode-sim ctl delays`
  *   devices:
@@ -62,8 +63,8 @@ struct profile {
     char description[160];
     char tee[8]; /* "snp", "tdx", "none" */
     char lockdown[16];
-    char release[48];
-    bool tee_enabled, iommu, cdev, idle_d3;
+    char release[65]; /* "" = uname -r */
+    bool tee_enabled, iommu, cdev, idle_d3, vfio_loaded;
     size_t n_devices, n_delays;
     struct profile_device devices[PROFILE_MAX_DEVICES];
     struct profile_delay delays[PROFILE_MAX_DELAYS];

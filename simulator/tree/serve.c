@@ -35,10 +35,6 @@ static void let_go_of_output(void)
 
 static int say_ready(const char *root, int parent_fd, struct err *err)
 {
-    AUTO_FREE char *path = xasprintf("%s/.sim/ready", root);
-    AUTO_FCLOSE FILE *f = fopen(path, "we");
-    if (!f || fprintf(f, "%d\n", (int)getpid()) < 0 || fflush(f) != 0)
-        return err_errno(err, "write %s", path);
     if (parent_fd < 0) {
         (void)printf("ready root=%s\n", root);
         (void)fflush(stdout);
@@ -78,7 +74,10 @@ static int serve_here(const struct profile *profile, const struct serve_options 
     (void)pthread_sigmask(SIG_BLOCK, &ends, NULL);
     (void)signal(SIGHUP, SIG_IGN);
     (void)signal(SIGPIPE, SIG_IGN);
-    int r = options->device_nodes ? mount_device_nodes(options->root, err) : 0;
+    int r = host_tree_lock(options->root, err);
+    if (r < 0)
+        return r;
+    r = options->device_nodes ? mount_device_nodes(options->root, err) : 0;
     if (r == 0)
         r = build_node(profile, options, err);
     if (r == 0)

@@ -3,10 +3,13 @@
 
 #include <errno.h>
 #include <fuse_lowlevel.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/auto.h"
+#include "base/bytes.h"
+#include "simulator/tree/control.h"
 #include "simulator/tree/node.h"
 
 /* A removal is pushed to the kernel (node.h), so entries and attributes may be kept for good. */
@@ -45,27 +48,18 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         (void)fuse_reply_err(req, ENOENT);
         return;
     }
-    struct fuse_entry_param entry = {
-        .ino = node_id(node), .attr_timeout = KEEP_S, .entry_timeout = KEEP_S};
+    struct fuse_entry_param entry = {.ino = node_looked_up(node),
+                                     .attr_timeout = KEEP_S,
+                                     .entry_timeout = node->ops && node->ops->waits ? 0 : KEEP_S};
     fill_stat(node, &entry.attr);
-    node->lookups++;
     tree_unlock();
     (void)fuse_reply_entry(req, &entry);
-}
-
-static void forget(fuse_ino_t id, uint64_t count)
-{
-    if (id == 1)
-        return;
-    struct node *node = node_of_id(id);
-    node->lookups -= count;
-    node_free_if_done(node);
 }
 
 static void op_forget(fuse_req_t req, fuse_ino_t id, uint64_t count)
 {
     tree_lock();
-    forget(id, count);
+    node_forget(id, count);
     tree_unlock();
     fuse_reply_none(req);
 }
@@ -74,7 +68,7 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 {
     tree_lock();
     for (size_t i = 0; i < count; i++)
-        forget(list[i].ino, list[i].nlookup);
+        node_forget(list[i].ino, list[i].nlookup);
     tree_unlock();
     fuse_reply_none(req);
 }
@@ -197,24 +191,45 @@ static int write_text(struct node *node, const char *buf, size_t len)
     return node->ops->store(node, text);
 }
 
+/* for the log: text as it is, bytes (config) in hexadecimal */
+static const char *first_line(char *ret, const char *buf, size_t len)
+{
+    size_t n = len < 64 ? len : 64, i = 0;
+    while (i < n && buf[i] >= ' ' && buf[i] <= '~')
+        i++;
+    if (i == n || buf[i] == '\n') {
+        memcpy(ret, buf, i);
+        ret[i] = '\0';
+        return ret;
+    }
+    n = n < 32 ? n : 32;
+    hex_encode((const uint8_t *)buf, n, ret);
+    return ret;
+}
+
 static void op_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t len, off_t at,
                      struct fuse_file_info *fi)
 {
     (void)fi;
     ssize_t r = -EIO;
+    char text[80];
     tree_lock();
     struct node *node = node_of_id(id);
+    /* the write may remove its own file */
+    AUTO_FREE char *path = node->gone ? NULL : node_path_of(node);
     if (node->gone)
         r = -ENODEV;
     else if (node->ops->pwrite)
         r = node->ops->pwrite(node, buf, len, at);
     else if (node->ops->store)
         r = write_text(node, buf, len);
+    if (path && control_wrote(path, first_line(text, buf, len), r < 0 ? (int)-r : 0))
+        (void)kill(fuse_req_ctx(req)->pid, SIGKILL);
     tree_unlock();
     if (r < 0)
         (void)fuse_reply_err(req, (int)-r);
     else
-        (void)fuse_reply_write(req, node && r > 0 ? (size_t)r : len);
+        (void)fuse_reply_write(req, r > 0 ? (size_t)r : len);
 }
 
 static void op_readdir(fuse_req_t req, fuse_ino_t id, size_t room, off_t at,

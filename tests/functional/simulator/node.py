@@ -89,9 +89,12 @@ class Node:
         return self.write(f"/sys/bus/pci/drivers/{self.driver(bdf)}/unbind", bdf)
 
     def background(self, name, text):
-        """A writer in a process of its own, for writes that block."""
-        code = "import os,sys; os.write(os.open(sys.argv[1], os.O_WRONLY), sys.argv[2].encode())"
-        return subprocess.Popen([sys.executable, "-c", code, self.path(name), text])
+        """A writer in a process of its own, for writes that block. Returns when it is just about to write."""
+        code = ("import os,sys; fd = os.open(sys.argv[1], os.O_WRONLY); os.write(1, b'x'); "
+                "os.write(fd, sys.argv[2].encode())")
+        p = subprocess.Popen([sys.executable, "-S", "-c", code, self.path(name), text], stdout=subprocess.PIPE)
+        same(p.stdout.read(1), b"x", "the writer started")
+        return p
 
     def ctl(self, *args, check=True):
         p = subprocess.run([SIM, "ctl", "--root", self.root, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,

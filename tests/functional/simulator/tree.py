@@ -43,7 +43,7 @@ def fresh_device():
         with open(n.path(f"{GPU}/config"), "rb", buffering=0) as f:
             same(f.read(4).hex(), "de103123")
         same(os.readlink(n.root + "/var/run"), "../run")
-        assert "nvgrace_gpu_vfio_pci" in n.read("/lib/modules/6.12.0-sim/modules.alias")
+        assert "nvgrace_gpu_vfio_pci" in n.read("/lib/modules/" + os.uname().release + "/modules.alias")
         same(os.path.samefile(n.root + "/proc/self/exe", "/proc/self/exe"), True)
 
 
@@ -199,6 +199,7 @@ def held_device_blocks():
         later = [n.background(f"{gpu}/reset", "1"), n.background(f"{gpu}/power/control", "on"),
                  n.background("/sys/bus/pci/drivers/vfio-pci/unbind", gpu)]
         same(n.unbind("0000:43:00.0"), 0, "another GPU is not affected")
+        time.sleep(0.05)
         same([p.poll() for p in later], [None] * 3, "all block on the device lock")
         os.close(holder)
         same([p.wait(10) for p in [unbind, *later]], [0] * 4)
@@ -248,7 +249,7 @@ def without_iommu():
 
 def plug_and_unplug():
     with Node("h100-pcie", "--scale", "0") as n:
-        for command in (["unplug"], ["unplug", "--surprise"]):
+        for command in (["unplug"], ["unplug-surprise"]):
             assert n.exists(GPU)
             n.ctl(*command, GPU)
             assert not n.exists(GPU)
