@@ -13,6 +13,7 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "base/rpc_clock.h"
 #include "base/rpc_internal.h"
 
 /* What gRPC wants to tell, mostly about peers that break the protocol: what concerns us comes as a status as well. */
@@ -74,6 +75,7 @@ struct rpc *rpc_new(struct loop *loop, struct err *err)
         (void)err_errno(err, "make an eventfd for gRPC");
         return NULL;
     }
+    rpc_clock_calm();
     grpc_init();
     struct rpc *rpc = xcalloc(1, sizeof *rpc);
     *rpc = (struct rpc){.loop = loop, .wake_fd = fd};

@@ -97,7 +97,8 @@ const struct cri_sandbox *cri_sandbox_of(const struct cri_sandboxes *list, const
 const struct cri_sandbox *cri_sandbox_of_pid(const struct cri_sandboxes *list,
                                              const struct host *host, int pid);
 
-/* Decoders, pure. The results are freed with the functions below. Return: 0, -EBADMSG, -EFBIG. */
+/* Decoders, pure. A zeroed cri_runtime is filled by both of the first two; freed with cri_runtime_free() in any case.
+ * Return: 0, -EBADMSG, -EFBIG. */
 int cri_decode_version(const uint8_t *data, size_t n, struct cri_runtime *runtime, struct err *err);
 int cri_decode_status(const uint8_t *data, size_t n, struct cri_runtime *runtime, struct err *err);
 int cri_decode_sandboxes(const uint8_t *data, size_t n, struct cri_sandboxes *ret, struct err *err);

@@ -1,0 +1,73 @@
+/* Which question of ours a runtime can answer. */
+#include <string.h>
+
+#include "base/auto.h"
+#include "base/fs.h"
+#include "node-agent/cri/internal.h"
+
+#define MIN_ID 12 /* shorter ids could be found in any text; real ones have 64 digits */
+
+enum cri_known cri_has_handler(const struct cri_runtime *runtime, const char *handler)
+{
+    if (!runtime->handlers_known)
+        return CRI_UNKNOWN;
+    for (size_t i = 0; i < runtime->n_handlers; i++)
+        if (strcmp(runtime->handlers[i], handler) == 0)
+            return CRI_YES;
+    return CRI_NO;
+}
+
+/* Without "/var" in front of "/run", without slashes at the end. */
+static size_t plain_dir(const char **dir)
+{
+    if (strncmp(*dir, "/var/run/", 9) == 0)
+        *dir += 4;
+    size_t n = strlen(*dir);
+    while (n > 1 && (*dir)[n - 1] == '/')
+        n--;
+    return n;
+}
+
+enum cri_known cri_reads_cdi_dir(const struct cri_runtime *runtime, const char *dir)
+{
+    if (!runtime->cdi_dirs_known)
+        return CRI_UNKNOWN;
+    size_t wanted = plain_dir(&dir);
+    for (size_t i = 0; i < runtime->n_cdi_dirs; i++) {
+        const char *other = runtime->cdi_dirs[i];
+        size_t n = plain_dir(&other);
+        if (n == wanted && strncmp(other, dir, n) == 0)
+            return CRI_YES;
+    }
+    return CRI_NO;
+}
+
+const struct cri_sandbox *cri_sandbox_of(const struct cri_sandboxes *list, const char *cmdline,
+                                         size_t cmdline_len, const char *cgroup)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        const struct cri_sandbox *s = &list->sandboxes[i];
+        size_t n = strlen(s->id);
+        if (n < MIN_ID)
+            continue;
+        if ((cmdline && memmem(cmdline, cmdline_len, s->id, n)) ||
+            (cgroup && strstr(cgroup, s->id)))
+            return s;
+    }
+    return NULL;
+}
+
+const struct cri_sandbox *cri_sandbox_of_pid(const struct cri_sandboxes *list,
+                                             const struct host *host, int pid)
+{
+    struct err err;
+    size_t n = 0;
+    AUTO_FREE char *cmdline = NULL;
+    AUTO_FREE char *cgroup = NULL;
+    AUTO_FREE char *cmdline_path = xasprintf("/proc/%d/cmdline", pid);
+    AUTO_FREE char *cgroup_path = xasprintf("/proc/%d/cgroup", pid);
+    /* a process that is gone, or a line longer than that: then the other file decides */
+    (void)fs_read(host, cmdline_path, 256 * 1024, &cmdline, &n, &err);
+    (void)fs_read(host, cgroup_path, 64 * 1024, &cgroup, NULL, &err);
+    return cri_sandbox_of(list, cmdline, n, cgroup);
+}
