@@ -10,7 +10,7 @@
 #include "base/host.h"
 #include "base/loop.h"
 
-#define HOTPLUG_POLL_MS 5000
+#define HOTPLUG_POLL_MS 2000
 
 struct hotplug;
 /* @on_change: something may have changed; often more than once for one change. */

@@ -365,10 +365,10 @@ static void describe(const struct publish_input *in, const struct tally *t, stru
         append(ret, text);
     }
     if (*in->intent->problem_reason) {
-        char rest[sizeof ret->cond_message];
+        char rest[sizeof ret->cond_message], status[sizeof ret->cond_status];
         memcpy(rest, ret->cond_message, sizeof rest);
-        say(ret, strcmp(ret->cond_status, "Unknown") == 0 ? "Unknown" : ret->cond_status,
-            in->intent->problem_reason, "%s; %.500s", in->intent->problem, rest);
+        memcpy(status, ret->cond_status, sizeof status);
+        say(ret, status, in->intent->problem_reason, "%s; %.500s", in->intent->problem, rest);
     }
 }
 

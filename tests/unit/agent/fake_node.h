@@ -32,7 +32,8 @@ static inline struct observed_device *add_device(struct observed *node, enum nv_
     };
     (void)snprintf(d->dev.bdf, sizeof d->dev.bdf, "0000:%02zx:00.0", 0x10 + node->n);
     (void)snprintf(d->dev.chip, sizeof d->dev.chip, "%s", kind == NV_KIND_GPU ? "gh100" : "ls10");
-    (void)snprintf(d->dev.name, sizeof d->dev.name, "%s", kind == NV_KIND_GPU ? "H100" : "NVSwitch");
+    (void)snprintf(d->dev.name, sizeof d->dev.name, "%s",
+                   kind == NV_KIND_GPU ? "H100" : "NVSwitch");
     (void)snprintf(d->dev.driver, sizeof d->dev.driver, "vfio-pci");
     node->n++;
     return d;
@@ -40,7 +41,8 @@ static inline struct observed_device *add_device(struct observed *node, enum nv_
 
 static inline void make_node(struct observed *node, size_t gpus, size_t switches)
 {
-    *node = (struct observed){.holders_known = true, .pods_known = true, .snp = true, .iommu = true};
+    *node =
+        (struct observed){.holders_known = true, .pods_known = true, .snp = true, .iommu = true};
     (void)snprintf(node->boot_id, sizeof node->boot_id, "boot-1");
     for (size_t i = 0; i < gpus; i++)
         (void)add_device(node, NV_KIND_GPU);

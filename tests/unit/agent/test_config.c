@@ -40,39 +40,40 @@ static void empty_file_means_the_documented_defaults(void **state)
 static void every_key_is_read(void **state)
 {
     (void)state;
-    static const char text[] =
-        "mode:        { default: on }\n"
-        "workload:    { default: container }\n"
-        "devices:     { include: ['gpus[0:4]'], exclude: [\"0000:18:00.0\"], modes: {gpus: devtools}, "
-        "verifyInterval: 90s }\n"
-        "busy:        { policy: evict, evictTimeout: 250ms }\n"
-        "failure:     { policy: hold-all }\n"
-        "vfio:        { manage: false, driver: nvgrace-gpu-vfio-pci }\n"
-        "devicePlugin:\n"
-        "  enabled: false\n"
-        "  directory: /k/dp\n"
-        "  naming: alias\n"
-        "  names:\n"
-        "    \"10de:2331\": MY_H100\n"
-        "  gpuAlias: g\n"
-        "  switchAlias: s\n"
-        "  deviceIdStyle: number\n"
-        "  cdiDevices: true\n"
-        "cdi:         { enabled: false, directory: /c }\n"
-        "podResources: { socket: /p.sock }\n"
-        "validations: { enabled: false, directory: /v }\n"
-        "cri:         { socket: \"\" }\n"
-        "concurrency: { max: 3, lease: my-lease }\n"
-        "recovery:    { rescan: true, loadModules: false }\n"
-        "state:       { directory: /s }\n"
-        "http:        { listen: \"[::1]:80\" }\n"
-        "log:         { level: debug, format: json }\n";
+    static const char text[] = "mode:        { default: on }\n"
+                               "workload:    { default: container }\n"
+                               "devices:     { include: ['gpus[0:4]'], exclude: "
+                               "[\"0000:18:00.0\"], modes: {gpus: devtools}, "
+                               "verifyInterval: 90s }\n"
+                               "busy:        { policy: evict, evictTimeout: 250ms }\n"
+                               "failure:     { policy: hold-all }\n"
+                               "vfio:        { manage: false, driver: nvgrace-gpu-vfio-pci }\n"
+                               "devicePlugin:\n"
+                               "  enabled: false\n"
+                               "  directory: /k/dp\n"
+                               "  naming: alias\n"
+                               "  names:\n"
+                               "    \"10de:2331\": MY_H100\n"
+                               "  gpuAlias: g\n"
+                               "  switchAlias: s\n"
+                               "  deviceIdStyle: number\n"
+                               "  cdiDevices: true\n"
+                               "cdi:         { enabled: false, directory: /c }\n"
+                               "podResources: { socket: /p.sock }\n"
+                               "validations: { enabled: false, directory: /v }\n"
+                               "cri:         { socket: \"\" }\n"
+                               "concurrency: { max: 3, lease: my-lease }\n"
+                               "recovery:    { rescan: true, loadModules: false }\n"
+                               "state:       { directory: /s }\n"
+                               "http:        { listen: \"[::1]:80\" }\n"
+                               "log:         { level: debug, format: json }\n";
     struct config c, defaults;
     struct err err = ERR_INIT;
     if (parse(text, &c, &err) != 0)
         fail_msg("%s", err.msg);
     config_default(&defaults);
-    for (size_t i = 0; i < config_n_keys; i++) { /* the text above differs from the default in every key */
+    for (size_t i = 0; i < config_n_keys;
+         i++) { /* the text above differs from the default in every key */
         if (config_key_equal(&config_keys[i], &c, &defaults))
             fail_msg("%s.%s was not read", config_keys[i].section, config_keys[i].name);
     }
@@ -96,9 +97,11 @@ static void every_mistake_names_place_key_and_cure(void **state)
         {"devicePlugin:\n  namimg: model\n",
          "c.yaml:2:3: devicePlugin.namimg: unknown key, did you mean naming?"},
         {"mdoe: {default: on}\n", "c.yaml:1:1: mdoe: unknown key, did you mean mode"},
-        {"log: {zzzzzzzz: 1}\n", "c.yaml:1:7: log.zzzzzzzz: unknown key, allowed are: level, format"},
-        {"mode: {default: On}\n", "c.yaml:1:17: mode.default: \"On\" is not allowed: must be one of on, "
-                                  "off, devtools, ppcie"},
+        {"log: {zzzzzzzz: 1}\n",
+         "c.yaml:1:7: log.zzzzzzzz: unknown key, allowed are: level, format"},
+        {"mode: {default: On}\n",
+         "c.yaml:1:17: mode.default: \"On\" is not allowed: must be one of on, "
+         "off, devtools, ppcie"},
         {"vfio: {manage: yes}\n", "must be true or false"},
         {"vfio: {manage: \"true\"}\n", "must be true or false, without quotes"},
         {"concurrency: {max: -1}\n", "a whole number from 0 to 10000"},
@@ -106,7 +109,8 @@ static void every_mistake_names_place_key_and_cure(void **state)
         {"busy: {evictTimeout: 5}\n", "must be a duration such as"},
         {"busy: {evictTimeout: 25h}\n", "must be a duration such as"},
         {"busy: {evictTimeout: 5 m}\n", "must be a duration such as"},
-        {"cdi: {directory: cdi}\n", "cdi.directory: \"cdi\" is not allowed: must be an absolute path"},
+        {"cdi: {directory: cdi}\n",
+         "cdi.directory: \"cdi\" is not allowed: must be an absolute path"},
         {"cdi: {directory: /a/../b}\n", "an absolute path"},
         {"cdi: {directory: [a]}\n", "a single value is expected"},
         {"cdi: {directory: }\n", "cdi.directory: has no value"},
@@ -135,7 +139,9 @@ static void every_mistake_names_place_key_and_cure(void **state)
         {"mode: {default: on\n", "c.yaml:2:1: "},
         {"\tmode: x\n", "c.yaml:1:1: "},
         {"mode: \x01\n", "this is not a YAML text file"},
-        {"\x7f" "ELF\x02\x01\x01", "this is not a YAML text file"},
+        {"\x7f"
+         "ELF\x02\x01\x01",
+         "this is not a YAML text file"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct config c;

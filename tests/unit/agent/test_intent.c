@@ -42,7 +42,8 @@ static void configure(const char *yaml)
         fail_msg("%s", err.msg);
 }
 
-static const struct intent *resolve(const char *label_key, const char *label, const char *annotation)
+static const struct intent *resolve(const char *label_key, const char *label,
+                                    const char *annotation)
 {
     struct key_value labels[] = {{"a", "b"}, {label_key ? label_key : "c", label ? label : "d"}};
     struct key_value annotations[] = {{ANNOTATION_DEVICE_MODES, annotation}};
@@ -151,7 +152,8 @@ static void invalid_label_changes_nothing_and_is_told(void **state)
         {"q\"uote", "\\x22"},
         {"unknown", "none of"},
         {"invalid", "none of"},
-        {"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+        {"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+         "xxx",
          "xxx...\""},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -198,7 +200,8 @@ static void broken_annotation_changes_nothing(void **state)
 {
     (void)state;
     static const char *const broken[] = {
-        "on", "{", "[]", "{\"gpus\":\"on\"} x", "{\"gpus\":{\"a\":{\"b\":{\"c\":1}}}}", "\"gpus\"", "null"};
+        "on",       "{",   "[]", "{\"gpus\":\"on\"} x", "{\"gpus\":{\"a\":{\"b\":{\"c\":1}}}}",
+        "\"gpus\"", "null"};
     for (size_t i = 0; i < ARRAY_LEN(broken); i++) {
         resolve(LABEL_MODE, "on", broken[i]);
         expect_modes("unknown unknown unknown unknown");
@@ -298,7 +301,8 @@ static void operands_of_the_gpu_operator_keep_their_duties(void **state)
 {
     (void)state;
     struct key_value label = {LABEL_MODE, "on"};
-    struct node_wish wish = {.known = true, .labels = &label, .n_labels = 1, .operands = {.mode = true}};
+    struct node_wish wish = {
+        .known = true, .labels = &label, .n_labels = 1, .operands = {.mode = true}};
     intent_resolve(&scene->config, &wish, &scene->node, &scene->intent);
     expect_modes("unknown unknown unknown unknown");
     assert_int_equal(scene->intent.devices[0].binding, BINDING_VFIO);

@@ -71,8 +71,8 @@ static void every_changed_value_is_refused(void **state)
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         const char *at = strstr(text, cases[i].from);
         assert_non_null(at);
-        AUTO_FREE char *changed = xasprintf("%.*s%s%s", (int)(at - text), text, cases[i].to,
-                                            at + strlen(cases[i].from));
+        AUTO_FREE char *changed =
+            xasprintf("%.*s%s%s", (int)(at - text), text, cases[i].to, at + strlen(cases[i].from));
         struct journal b = {0};
         struct err err = ERR_INIT;
         if (journal_parse(changed, strlen(changed), &b, &err) != -EINVAL)
@@ -174,7 +174,9 @@ static void damaged_journals_are_set_aside_and_only_a_few_are_kept(void **state)
     for (int i = 1; i <= 7; i++) {
         struct journal j;
         char name[32];
-        assert_int_equal(fs_replace(&p->host, "/s", "journal.json", "{\"version\":9}", 13, 0600, false, &err), 0);
+        assert_int_equal(
+            fs_replace(&p->host, "/s", "journal.json", "{\"version\":9}", 13, 0600, false, &err),
+            0);
         assert_int_equal(journal_load(&p->host, "/s", &j, &err), -EINVAL);
         assert_int_equal(j.n, 0);
         snprintf(name, sizeof name, "journal.json.bad-%d", i < 4 ? i : 4);
@@ -197,7 +199,8 @@ int main(void)
         cmocka_unit_test(full_journal_drops_the_entry_that_says_nothing),
         cmocka_unit_test_setup_teardown(absent_journal_is_an_empty_one, setup, teardown),
         cmocka_unit_test_setup_teardown(saved_journal_is_loaded, setup, teardown),
-        cmocka_unit_test_setup_teardown(damaged_journals_are_set_aside_and_only_a_few_are_kept, setup, teardown),
+        cmocka_unit_test_setup_teardown(damaged_journals_are_set_aside_and_only_a_few_are_kept,
+                                        setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
