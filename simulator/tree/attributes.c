@@ -33,7 +33,7 @@ static ssize_t show_id(struct node *node, char *buf)
         return sprintf(buf, "0x%02x\n", d->revision);
     }
 }
-static const struct node_ops id_ops = {.show = show_id};
+static const struct node_ops id_ops = {.show = show_id, .constant = true};
 
 static int modalias(const struct pdev *dev, char *buf)
 {
@@ -48,7 +48,7 @@ static ssize_t show_modalias(struct node *node, char *buf)
     int n = modalias(owner(node), buf);
     return n + sprintf(buf + n, "\n");
 }
-static const struct node_ops modalias_ops = {.show = show_modalias};
+static const struct node_ops modalias_ops = {.show = show_modalias, .constant = true};
 
 static ssize_t show_uevent(struct node *node, char *buf)
 {

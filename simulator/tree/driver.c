@@ -52,6 +52,15 @@ static void link_driver(struct pdev *dev, struct driver *drv)
     node_remove(node_find(dev->dir, "waiting_for_supplier"));
 }
 
+/* Linux iommu_device_use_default_domain(): a host driver is kept out of a group that VFIO has opened */
+static bool group_claimed(const struct pdev *dev)
+{
+    for (size_t i = 0; dev->group && i < kernel.n_devices; i++)
+        if (kernel.devices[i].group == dev->group && pdev_active(&kernel.devices[i]))
+            return true;
+    return false;
+}
+
 int driver_attach(struct driver *drv, struct pdev *dev)
 {
     if (!matches(drv, dev))
@@ -64,6 +73,8 @@ int driver_attach(struct driver *drv, struct pdev *dev)
         r = -EBUSY;
     else if (drv->vfio && !dev->group)
         r = -EINVAL; /* Linux drivers/vfio: no IOMMU group, probe fails with EINVAL */
+    else if (!drv->vfio && group_claimed(dev))
+        r = -EBUSY;
     else {
         link_driver(dev, drv);
         devnodes_bind(dev);

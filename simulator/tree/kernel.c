@@ -138,9 +138,12 @@ int pdev_remove(struct pdev *dev)
 
 void kernel_refresh(void)
 {
-    for (size_t i = 0; i < kernel.n_devices; i++)
-        if (kernel.devices[i].present)
-            attributes_refresh(&kernel.devices[i]);
+    for (size_t i = 0; i < kernel.n_devices; i++) {
+        if (!kernel.devices[i].present)
+            continue;
+        attributes_refresh(&kernel.devices[i]);
+        power_refresh(&kernel.devices[i]);
+    }
     tree_wake();
 }
 

@@ -196,21 +196,24 @@ struct node *node_file(struct node *parent, const char *name, mode_t mode,
     node->ops = ops;
     node->owner = owner;
     node->arg = arg;
-    node->size = TREE_PAGE;
+    char page[TREE_PAGE];
+    node->size = ops->constant ? (int64_t)ops->show(node, page) : TREE_PAGE;
     return node;
 }
 
 static ssize_t show_text(struct node *node, char *buf)
 {
-    return snprintf(buf, TREE_PAGE, "%s\n", node->target);
+    return snprintf(buf, TREE_PAGE, "%s\n", node->target ? node->target : "");
 }
-static const struct node_ops text_ops = {.show = show_text};
+static const struct node_ops text_ops = {.show = show_text, .constant = true};
 
 struct node *node_text(struct node *parent, const char *name, const char *text)
 {
     struct node *node = node_file(parent, name, 0444, &text_ops, NULL, 0);
-    if (!node->target)
+    if (!node->target) {
         node->target = xstrdup(text);
+        node->size = (int64_t)strlen(text) + 1;
+    }
     return node;
 }
 

@@ -34,6 +34,8 @@ struct node_ops {
     /* Writes may block for long. The kernel lets one write at a time into an inode, sysfs one per open file: such a
      * file is given to the kernel as a new inode at each lookup. */
     bool waits;
+    /* The text never changes: read once and kept by the kernel; st_size is its length then, not a page. */
+    bool constant;
     bool mappable; /* no direct I/O: else mmap is refused before the trap sees it (REF-S 5.1) */
 };
 

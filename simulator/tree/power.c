@@ -7,8 +7,9 @@
 
 #include "simulator/tree/kernel.h"
 
-/* pci_dev_wait() gives up after this long per method (seen: "not ready 65535ms after FLR; giving up") */
-#define READY_LIMIT_MS 65536
+/* pci_dev_wait(): pauses double from 1 ms on, the one that would be longer than this is not made any more
+ * (Linux include/linux/pci.h PCIE_RESET_READY_POLL_MS; seen: "not ready 65535ms after FLR; giving up") */
+#define READY_POLL_MS 60000
 #define D3HOT_EXIT_MS 10
 #define D3COLD_EXIT_MS 100
 #define EARLY_MS 5              /* REF-S 3: enough to make NVIDIA's tool read the old mode */
@@ -26,7 +27,7 @@ static void set_state(struct pdev *dev, enum power power)
 
 void power_wake(struct pdev *dev)
 {
-    if (dev->power == POWER_D0)
+    if (dev->power == POWER_D0 || pdev_active(dev)) /* a VFIO user keeps it awake; it sleeps again after him */
         return;
     if (model_fault(kernel.model, dev->hw, MODEL_FAULT_D3COLD_STUCK) && dev->power == POWER_D3COLD)
         return;
@@ -42,6 +43,15 @@ void power_idle(struct pdev *dev)
     if (vfio && dev->pm_auto && kernel.profile->idle_d3 && !pdev_active(dev))
         set_state(dev, model_fault(kernel.model, dev->hw, MODEL_FAULT_D3COLD_STUCK) ? POWER_D3COLD
                                                                                     : POWER_D3HOT);
+}
+
+void power_refresh(struct pdev *dev)
+{
+    bool stuck = model_fault(kernel.model, dev->hw, MODEL_FAULT_D3COLD_STUCK);
+    if (stuck && dev->power == POWER_D3HOT)
+        set_state(dev, POWER_D3COLD);
+    else if (!stuck && dev->power == POWER_D3COLD && !model_dead(kernel.model, dev->hw))
+        set_state(dev, dev->pm_auto ? POWER_D3HOT : POWER_D0);
 }
 
 /* the state as it is now: a VFIO user in another process wakes the device without asking us */
@@ -101,15 +111,12 @@ const struct node_ops power_control_ops = {
 /* pci_dev_wait(): poll until configuration answers, with doubling pauses */
 static int wait_ready(struct pdev *dev)
 {
-    uint32_t pause = 1, waited = 0;
-    while (!model_config_ready(kernel.model, dev->hw)) {
-        if (waited > READY_LIMIT_MS)
-            return -ENOTTY;
+    for (uint32_t pause = 1; pause <= READY_POLL_MS; pause *= 2) {
+        if (model_config_ready(kernel.model, dev->hw))
+            return 0;
         kernel_sleep_ms(pause);
-        waited += pause;
-        pause *= 2;
     }
-    return 0;
+    return model_config_ready(kernel.model, dev->hw) ? 0 : -ENOTTY;
 }
 
 static int one_method(struct pdev *dev, const char *method)
@@ -141,7 +148,10 @@ static int real_reset(struct pdev *dev)
     }
     if (dev->power == POWER_UNKNOWN)
         dev->power = POWER_D0;
-    power_idle(dev);
+    if (r == -ENOTTY && *dev->reset_method && model_dead(kernel.model, dev->hw))
+        dev->power = POWER_D3COLD; /* as seen: what Linux believes of a device that does not answer */
+    else
+        power_idle(dev);
     return r;
 }
 

@@ -122,13 +122,14 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
         r = -ENODEV;
     else if (node->ops->open)
         r = node->ops->open(node, fuse_req_ctx(req)->pid, fi->flags, &fi->fh);
-    bool mappable = node->ops && node->ops->mappable;
+    bool mappable = node->ops->mappable, constant = node->ops->constant;
     tree_unlock();
     if (r < 0) {
         (void)fuse_reply_err(req, -r);
         return;
     }
-    fi->direct_io = !mappable;
+    fi->direct_io = !mappable && !constant;
+    fi->keep_cache = constant;
     /* device nodes can't be sought; sysfs files can */
     if (fuse_reply_open(req, fi) == -ENOENT && fi->fh != 0) { /* the opener was killed meanwhile */
         tree_lock();
