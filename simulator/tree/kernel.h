@@ -110,7 +110,7 @@ void driver_release(struct pdev *dev);
 /* --- power.c ----------------------------------------------------------------------------------------------- */
 void power_wake(struct pdev *dev);
 void power_idle(struct pdev *dev);        /* back to sleep where runtime PM allows it */
-void power_refresh(struct pdev *dev); /* a fault came or went */
+void power_refresh(struct pdev *dev);     /* a fault came or went */
 const char *power_name(struct pdev *dev); /* as power_state shows it */
 int pdev_reset(struct pdev *dev);         /* what writing 1 to reset does */
 extern const struct node_ops power_control_ops, runtime_status_ops, power_state_ops, reset_ops,

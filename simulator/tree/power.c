@@ -27,7 +27,8 @@ static void set_state(struct pdev *dev, enum power power)
 
 void power_wake(struct pdev *dev)
 {
-    if (dev->power == POWER_D0 || pdev_active(dev)) /* a VFIO user keeps it awake; it sleeps again after him */
+    if (dev->power == POWER_D0 ||
+        pdev_active(dev)) /* a VFIO user keeps it awake; it sleeps again after him */
         return;
     if (model_fault(kernel.model, dev->hw, MODEL_FAULT_D3COLD_STUCK) && dev->power == POWER_D3COLD)
         return;
@@ -149,7 +150,8 @@ static int real_reset(struct pdev *dev)
     if (dev->power == POWER_UNKNOWN)
         dev->power = POWER_D0;
     if (r == -ENOTTY && *dev->reset_method && model_dead(kernel.model, dev->hw))
-        dev->power = POWER_D3COLD; /* as seen: what Linux believes of a device that does not answer */
+        dev->power =
+            POWER_D3COLD; /* as seen: what Linux believes of a device that does not answer */
     else
         power_idle(dev);
     return r;
