@@ -197,7 +197,7 @@ void agent_finish(struct agent *agent)
         return;
     agent->finishing = true;
     agent->farewell = loop_add_timer(agent->loop, FAREWELL_MS, on_farewell_late, agent);
-    offer_stop(agent->offer, DP_STOP_KEEP, on_gone, agent);
+    serving_stop(agent->serving, DP_STOP_KEEP, on_gone, agent);
 }
 
 static void on_stop_signal(void *arg, int signo)
@@ -313,14 +313,14 @@ static int start_parts(struct agent *agent, struct err *err)
     agent->workers = workers_new(&agent->host, agent->loop, &workers, err);
     if (!agent->workers)
         return -err->code;
-    struct offer_options offer = {
+    struct serving_options options = {
         .loop = agent->loop,
         .rpc = agent->rpc,
         .host = &agent->host,
         .on_event = tell_plugin_event,
         .arg = agent,
     };
-    agent->offer = offer_new(&offer);
+    agent->serving = serving_new(&options);
     int r = start_http(agent, err);
     if (r == 0)
         r = start_kube(agent, err);
@@ -366,7 +366,7 @@ static void end(struct agent *agent)
     publisher_free(agent->publisher);
     operands_free(agent->operands);
     evict_free(agent->evict);
-    offer_free(agent->offer);
+    serving_free(agent->serving);
     workers_free(agent->workers);
     rpc_free(agent->rpc);
     loop_free(agent->loop);

@@ -33,10 +33,10 @@
 #include "node-agent/journal.h"
 #include "node-agent/last_node.h"
 #include "node-agent/observe.h"
-#include "node-agent/offer.h"
 #include "node-agent/operands.h"
 #include "node-agent/publisher.h"
 #include "node-agent/reload.h"
+#include "node-agent/serving.h"
 
 struct agent_options {
     const char *host_root;
@@ -81,7 +81,7 @@ struct agent {
     struct workers *workers;
     struct kube *kube; /* NULL: without Kubernetes */
     struct publisher *publisher;
-    struct offer *offer;
+    struct serving *serving;
     struct operands *operands;
     struct evict *evict;
     struct hotplug *hotplug;

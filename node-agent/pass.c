@@ -148,7 +148,7 @@ static void start_look(struct agent *agent)
     if (agent->users_looked_ms == 0)
         agent->look_wanted |= LOOK_USERS;
     for (size_t i = 0; i < agent->n_tracks; i++)
-        agent->tracks[i].withdrawn = !offer_wants(agent->offer, agent->tracks[i].bdf);
+        agent->tracks[i].withdrawn = !serving_wants(agent->serving, agent->tracks[i].bdf);
     struct observe_request request = {
         .holders = agent->look_wanted & LOOK_HOLDERS,
         .pods = (agent->look_wanted & LOOK_PODS) && agent->rpc,
@@ -219,7 +219,7 @@ static void find_trouble(struct agent *agent)
     set_trouble(agent, "WaitingForLease", agent->lease_error);
     for (size_t i = 0; i < agent->observed->n; i++) {
         const char *bdf = agent->observed->devices[i].dev.bdf;
-        if (offer_wants(agent->offer, bdf) && !offer_has(agent->offer, bdf))
+        if (serving_wants(agent->serving, bdf) && !serving_has(agent->serving, bdf))
             set_trouble(agent, "KubeletUnavailable",
                         "the devices are ready, but kubelet has not accepted the device plugin; "
                         "check that kubelet runs and that devicePlugin.directory is right");
@@ -232,12 +232,12 @@ static void publish(struct agent *agent)
         const struct nv_device *dev = &agent->observed->devices[i].dev;
         const struct track *track = agent_track(agent, dev->bdf);
         struct publish_device *p = &agent->publish_devices[i];
-        *p = (struct publish_device){.offered = offer_has(agent->offer, dev->bdf)};
+        *p = (struct publish_device){.offered = serving_has(agent->serving, dev->bdf)};
         if (track && track->acting) {
             p->retrying = track->retrying;
             p->acting_ms = loop_now_ms(agent->loop) - track->acting_since_ms;
         }
-        offer_resource(&agent->config, dev, p->resource, sizeof p->resource);
+        serving_resource(&agent->config, dev, p->resource, sizeof p->resource);
     }
     struct publish_input in = {
         .config = &agent->config,
@@ -262,7 +262,7 @@ void agent_decide(struct agent *agent)
     make_plan(agent);
     if (!agent_is_blind(agent) && !agent->options.explain) {
         struct err err = ERR_INIT;
-        int r = offer_set(agent->offer, &agent->config, agent->intent, agent->observed, agent->plan,
+        int r = serving_set(agent->serving, &agent->config, agent->intent, agent->observed, agent->plan,
                           &err);
         if (r < 0 && strcmp(agent->offer_error, err.msg) != 0)
             log_error("devices cannot be offered as they should be", "error", err.msg, NULL);

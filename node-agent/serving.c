@@ -1,4 +1,4 @@
-#include "node-agent/offer.h"
+#include "node-agent/serving.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,35 +29,35 @@ struct item {
     bool resolvable; /* its CDI entry is on disk */
 };
 
-struct offer {
-    struct offer_options options;
+struct serving {
+    struct serving_options options;
     struct dp *dp;
     char *directory;  /* of the plugin, as given to dp_new() */
-    bool plugin, cdi; /* as the configuration of the last offer_set() */
+    bool plugin, cdi; /* as the configuration of the last serving_set() */
     size_t n;
     struct item items[NV_MAX_DEVICES];
 };
 
-static struct item *find_item(struct offer *offer, const char *bdf)
+static struct item *find_item(struct serving *serving, const char *bdf)
 {
-    for (size_t i = 0; i < offer->n; i++) {
-        if (strcmp(offer->items[i].bdf, bdf) == 0)
-            return &offer->items[i];
+    for (size_t i = 0; i < serving->n; i++) {
+        if (strcmp(serving->items[i].bdf, bdf) == 0)
+            return &serving->items[i];
     }
     return NULL;
 }
 
-static const struct item *find_const(const struct offer *offer, const char *bdf)
+static const struct item *find_const(const struct serving *serving, const char *bdf)
 {
-    for (size_t i = 0; i < offer->n; i++) {
-        if (strcmp(offer->items[i].bdf, bdf) == 0)
-            return &offer->items[i];
+    for (size_t i = 0; i < serving->n; i++) {
+        if (strcmp(serving->items[i].bdf, bdf) == 0)
+            return &serving->items[i];
     }
     return NULL;
 }
 
-void offer_resource(const struct config *config, const struct nv_device *dev, char *ret,
-                    size_t room)
+void serving_resource(const struct config *config, const struct nv_device *dev, char *ret,
+                      size_t room)
 {
     char id[16];
     (void)snprintf(id, sizeof id, "%04x:%04x", dev->vendor_id, dev->device_id);
@@ -79,7 +79,7 @@ void offer_resource(const struct config *config, const struct nv_device *dev, ch
 
 /* ---- Allocate: the last look ---- */
 
-static bool is_still_good(const struct offer *offer, const struct item *item, char *why)
+static bool is_still_good(const struct serving *serving, const struct item *item, char *why)
 {
     char link[128];
     ssize_t n = item->dir_fd < 0 ? -1 : readlinkat(item->dir_fd, "driver", link, sizeof link - 1);
@@ -90,7 +90,7 @@ static bool is_still_good(const struct offer *offer, const struct item *item, ch
                        *driver ? driver : "no driver", item->driver);
         return false;
     }
-    if (faccessat(offer->options.host->root_fd, item->node + 1, F_OK, 0) < 0) {
+    if (faccessat(serving->options.host->root_fd, item->node + 1, F_OK, 0) < 0) {
         (void)snprintf(why, DP_MAX_REASON, "%s of %s does not exist at the moment", item->node,
                        item->bdf);
         return false;
@@ -100,10 +100,10 @@ static bool is_still_good(const struct offer *offer, const struct item *item, ch
 
 static bool may_allocate(void *arg, const char *resource, const char *id, char why[DP_MAX_REASON])
 {
-    struct offer *offer = arg;
+    struct serving *serving = arg;
     bool found = false;
-    for (size_t i = 0; i < offer->n; i++) {
-        const struct item *item = &offer->items[i];
+    for (size_t i = 0; i < serving->n; i++) {
+        const struct item *item = &serving->items[i];
         if (strcmp(item->id, id) != 0 || strcmp(item->resource, resource) != 0)
             continue;
         found = true;
@@ -112,7 +112,7 @@ static bool may_allocate(void *arg, const char *resource, const char *id, char w
                            *item->reason ? item->reason : "it is not ready");
             return false;
         }
-        if (!is_still_good(offer, item, why))
+        if (!is_still_good(serving, item, why))
             return false;
     }
     if (!found)
@@ -122,17 +122,17 @@ static bool may_allocate(void *arg, const char *resource, const char *id, char w
 
 static void on_dp_event(void *arg, const struct dp_event *event)
 {
-    const struct offer *offer = arg;
-    offer->options.on_event(offer->options.arg, event);
+    const struct serving *serving = arg;
+    serving->options.on_event(serving->options.arg, event);
 }
 
 /* ---- life ---- */
 
-struct offer *offer_new(const struct offer_options *options)
+struct serving *serving_new(const struct serving_options *options)
 {
-    struct offer *offer = xcalloc(1, sizeof *offer);
-    offer->options = *options;
-    return offer;
+    struct serving *serving = xcalloc(1, sizeof *serving);
+    serving->options = *options;
+    return serving;
 }
 
 static void close_item(struct item *item)
@@ -142,21 +142,21 @@ static void close_item(struct item *item)
     item->dir_fd = -1;
 }
 
-void offer_free(struct offer *offer)
+void serving_free(struct serving *serving)
 {
-    if (!offer)
+    if (!serving)
         return;
-    dp_free(offer->dp);
-    for (size_t i = 0; i < offer->n; i++)
-        close_item(&offer->items[i]);
-    free(offer->directory);
-    free(offer);
+    dp_free(serving->dp);
+    for (size_t i = 0; i < serving->n; i++)
+        close_item(&serving->items[i]);
+    free(serving->directory);
+    free(serving);
 }
 
-void offer_stop(struct offer *offer, enum dp_stop how, void (*done)(void *arg), void *arg)
+void serving_stop(struct serving *serving, enum dp_stop how, void (*done)(void *arg), void *arg)
 {
-    if (offer->dp)
-        dp_stop(offer->dp, how, done, arg);
+    if (serving->dp)
+        dp_stop(serving->dp, how, done, arg);
     else
         done(arg);
 }
@@ -208,12 +208,12 @@ static bool belongs_in_list(const struct intent *intent, const struct observed_d
            seen->dev.iommu_group >= 0 && (intent->serve || seen->dev.driver_is_vfio);
 }
 
-static void fill_item(struct offer *offer, const struct config *config,
+static void fill_item(struct serving *serving, const struct config *config,
                       const struct observed_device *seen, struct item *item)
 {
     const struct nv_device *dev = &seen->dev;
     (void)snprintf(item->bdf, sizeof item->bdf, "%s", dev->bdf);
-    offer_resource(config, dev, item->resource, sizeof item->resource);
+    serving_resource(config, dev, item->resource, sizeof item->resource);
     (void)snprintf(item->driver, sizeof item->driver, "%s", dev->driver);
     (void)snprintf(item->cdev, sizeof item->cdev, "%s", dev->cdev);
     item->numa_node = dev->numa_node;
@@ -225,7 +225,7 @@ static void fill_item(struct offer *offer, const struct config *config,
         (void)snprintf(item->node, sizeof item->node, "/dev/vfio/%d", dev->iommu_group);
 
     /* A number is known only while it is bound; meanwhile it keeps the one that kubelet has seen. */
-    struct item *old = find_item(offer, dev->bdf);
+    struct item *old = find_item(serving, dev->bdf);
     struct dp_names names = {dev->bdf, dev->iommu_group, dev->cdev};
     enum dp_id_style style = config->device_id_style == DEVICE_ID_NUMBER ? DP_ID_NUMBER : DP_ID_BDF;
     if (old && *old->id && !dev->driver_is_vfio)
@@ -235,16 +235,16 @@ static void fill_item(struct offer *offer, const struct config *config,
     if (old)
         (void)snprintf(item->pcie_switch, sizeof item->pcie_switch, "%s", old->pcie_switch);
     else
-        find_switch(offer->options.host, dev->bdf, item->pcie_switch);
+        find_switch(serving->options.host, dev->bdf, item->pcie_switch);
     (void)snprintf(item->cdi, sizeof item->cdi, "%s=%s", item->resource, item->id);
 
     char path[64];
     struct err ignored = ERR_INIT;
     (void)snprintf(path, sizeof path, "/sys/bus/pci/devices/%s", dev->bdf);
-    item->dir_fd = host_open_dir(offer->options.host, path, &ignored);
+    item->dir_fd = host_open_dir(serving->options.host, path, &ignored);
 }
 
-static size_t make_items(struct offer *offer, const struct config *config,
+static size_t make_items(struct serving *serving, const struct config *config,
                          const struct intent *intent, const struct observed *observed,
                          const struct plan *plan, struct item items[static NV_MAX_DEVICES])
 {
@@ -256,7 +256,7 @@ static size_t make_items(struct offer *offer, const struct config *config,
             continue;
         struct item *item = &items[n++];
         *item = (struct item){.dir_fd = -1};
-        fill_item(offer, config, seen, item);
+        fill_item(serving, config, seen, item);
         bool foreign = seen->n_holders > 0 && seen->n_pods == 0;
         bool node_there = *dev->cdev || dev->group_node;
         item->healthy = plan->devices[i].serve && dev->driver_is_vfio && node_there && !foreign;
@@ -302,17 +302,18 @@ static size_t merge_into(struct dp_device *devices, struct item *items, size_t n
 }
 
 /* @both: only what is healthy in the old items too; the new ones wait until CDI resolves them */
-static int send_lists(struct offer *offer, const struct config *config, bool both, struct err *err)
+static int send_lists(struct serving *serving, const struct config *config, bool both,
+                      struct err *err)
 {
-    if (!offer->dp)
+    if (!serving->dp)
         return 0;
     struct item *items = xcalloc(NV_MAX_DEVICES, sizeof *items);
     struct dp_device *devices = xcalloc(NV_MAX_DEVICES, sizeof *devices);
     struct dp_resource *resources = xcalloc(NV_MAX_DEVICES, sizeof *resources);
     size_t n_resources = 0, used = 0;
-    memcpy(items, offer->items, sizeof offer->items);
-    qsort(items, offer->n, sizeof *items, by_resource_and_id);
-    for (size_t i = 0; i < offer->n;) {
+    memcpy(items, serving->items, sizeof serving->items);
+    qsort(items, serving->n, sizeof *items, by_resource_and_id);
+    for (size_t i = 0; i < serving->n;) {
         if (both)
             items[i].healthy = items[i].healthy && items[i].resolvable;
         struct dp_resource *last = n_resources > 0 ? &resources[n_resources - 1] : NULL;
@@ -321,26 +322,26 @@ static int send_lists(struct offer *offer, const struct config *config, bool bot
             *last = (struct dp_resource){.name = items[i].resource, .devices = &devices[used]};
         }
         size_t before = used;
-        i += merge_into(devices, &items[i], offer->n - i, &used);
+        i += merge_into(devices, &items[i], serving->n - i, &used);
         if (config->cdi_devices)
             devices[before].cdi = items[i - 1].cdi;
         last->n++;
     }
-    int r = dp_set(offer->dp, resources, n_resources, err);
+    int r = dp_set(serving->dp, resources, n_resources, err);
     free(resources);
     free(devices);
     free(items);
     return r;
 }
 
-static int write_cdi(struct offer *offer, const struct config *config, struct err *err)
+static int write_cdi(struct serving *serving, const struct config *config, struct err *err)
 {
     if (!config->cdi_enabled)
         return 0;
     struct cdi_device *devices = xcalloc(NV_MAX_DEVICES, sizeof *devices);
     size_t n = 0;
-    for (size_t i = 0; i < offer->n; i++) {
-        const struct item *item = &offer->items[i];
+    for (size_t i = 0; i < serving->n; i++) {
+        const struct item *item = &serving->items[i];
         if (!item->healthy)
             continue;
         struct cdi_device *d = &devices[n++];
@@ -357,59 +358,59 @@ static int write_cdi(struct offer *offer, const struct config *config, struct er
     bool durable = strncmp(config->cdi_directory, "/run/", 5) != 0 &&
                    strncmp(config->cdi_directory, "/var/run/", 9) != 0;
     if (r == 0)
-        r = cdi_sync(offer->options.host, config->cdi_directory, &specs, durable, NULL, err);
+        r = cdi_sync(serving->options.host, config->cdi_directory, &specs, durable, NULL, err);
     cdi_specs_free(&specs);
     free(devices);
     return r;
 }
 
 /* The plugin is made when it is wanted first, and again when its directory changes. */
-static void have_plugin(struct offer *offer, const struct config *config)
+static void have_plugin(struct serving *serving, const struct config *config)
 {
-    bool wanted = config->plugin_enabled && offer->options.rpc;
-    bool moved = offer->dp && strcmp(offer->directory, config->plugin_directory) != 0;
-    if (offer->dp && (!wanted || moved)) {
-        dp_free(offer->dp);
-        offer->dp = NULL;
+    bool wanted = config->plugin_enabled && serving->options.rpc;
+    bool moved = serving->dp && strcmp(serving->directory, config->plugin_directory) != 0;
+    if (serving->dp && (!wanted || moved)) {
+        dp_free(serving->dp);
+        serving->dp = NULL;
     }
-    if (!wanted || offer->dp)
+    if (!wanted || serving->dp)
         return;
-    free(offer->directory);
-    offer->directory = xstrdup(config->plugin_directory);
+    free(serving->directory);
+    serving->directory = xstrdup(config->plugin_directory);
     struct dp_options options = {
-        .host = offer->options.host,
-        .directory = offer->directory,
+        .host = serving->options.host,
+        .directory = serving->directory,
         .may_allocate = may_allocate,
         .on_event = on_dp_event,
-        .arg = offer,
+        .arg = serving,
     };
-    offer->dp = dp_new(offer->options.loop, offer->options.rpc, &options);
+    serving->dp = dp_new(serving->options.loop, serving->options.rpc, &options);
 }
 
-int offer_set(struct offer *offer, const struct config *config, const struct intent *intent,
-              const struct observed *observed, const struct plan *plan, struct err *err)
+int serving_set(struct serving *serving, const struct config *config, const struct intent *intent,
+                const struct observed *observed, const struct plan *plan, struct err *err)
 {
-    have_plugin(offer, config);
-    offer->plugin = offer->dp != NULL;
-    offer->cdi = config->cdi_enabled;
+    have_plugin(serving, config);
+    serving->plugin = serving->dp != NULL;
+    serving->cdi = config->cdi_enabled;
     struct item *items = xcalloc(NV_MAX_DEVICES, sizeof *items);
-    size_t n = make_items(offer, config, intent, observed, plan, items);
+    size_t n = make_items(serving, config, intent, observed, plan, items);
     for (size_t i = 0; i < n; i++) {
-        const struct item *old = find_item(offer, items[i].bdf);
+        const struct item *old = find_item(serving, items[i].bdf);
         items[i].resolvable = old && old->resolvable && items[i].healthy &&
                               strcmp(old->cdi, items[i].cdi) == 0 &&
                               strcmp(old->node, items[i].node) == 0;
     }
-    for (size_t i = 0; i < offer->n; i++)
-        close_item(&offer->items[i]);
-    memcpy(offer->items, items, sizeof offer->items);
-    offer->n = n;
+    for (size_t i = 0; i < serving->n; i++)
+        close_item(&serving->items[i]);
+    memcpy(serving->items, items, sizeof serving->items);
+    serving->n = n;
     free(items);
 
-    int r = send_lists(offer, config, true, err);
-    int r_cdi = write_cdi(offer, config, err);
-    for (size_t i = 0; i < offer->n; i++) {
-        struct item *item = &offer->items[i];
+    int r = send_lists(serving, config, true, err);
+    int r_cdi = write_cdi(serving, config, err);
+    for (size_t i = 0; i < serving->n; i++) {
+        struct item *item = &serving->items[i];
         item->resolvable = item->healthy && r_cdi == 0;
         if (r_cdi < 0 && item->healthy) {
             item->healthy = false;
@@ -417,21 +418,21 @@ int offer_set(struct offer *offer, const struct config *config, const struct int
         }
     }
     struct err second = ERR_INIT;
-    int r_lists = send_lists(offer, config, false, &second);
+    int r_lists = send_lists(serving, config, false, &second);
     if (r == 0 && r_cdi == 0 && r_lists < 0)
         *err = second;
     return r < 0 ? r : r_cdi < 0 ? r_cdi : r_lists;
 }
 
-bool offer_wants(const struct offer *offer, const char *bdf)
+bool serving_wants(const struct serving *serving, const char *bdf)
 {
-    const struct item *item = find_const(offer, bdf);
+    const struct item *item = find_const(serving, bdf);
     return item && item->healthy && item->resolvable;
 }
 
-bool offer_has(const struct offer *offer, const char *bdf)
+bool serving_has(const struct serving *serving, const char *bdf)
 {
-    const struct item *item = find_const(offer, bdf);
+    const struct item *item = find_const(serving, bdf);
     return item && item->healthy && item->resolvable &&
-           (!offer->plugin || dp_registered(offer->dp, item->resource));
+           (!serving->plugin || dp_registered(serving->dp, item->resource));
 }

@@ -1,0 +1,344 @@
+"""A whole node for tests: simulated hardware, API server and kubelet stand-ins, and the real ccnode-agent between them.
+
+    with Bench("hgx-h100") as b:
+        b.start_agent()
+        b.label("nvidia.com/cc.mode", "on")
+        b.wait_state("on", ready="true")
+
+One Bench serves many assertions: starting one costs half a second. Stand-ins are asked over their sockets, not through
+their command lines, which would cost an interpreter each.
+"""
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+SOURCE = os.environ.get("CCNODE_SOURCE") or os.path.realpath(os.path.join(HERE, "../../.."))
+BUILD = os.environ.get("CCNODE_BUILD") or os.path.join(SOURCE, "build/dev")
+os.environ["CCNODE_SOURCE"] = SOURCE
+sys.path.insert(0, os.path.join(SOURCE, "tests/functional/standin"))
+import harness as standin  # noqa: E402  (this file's namesake over there)
+
+BIN = os.path.join(BUILD, "bin")
+NODE = "n1"
+MODE, STATE, READY = "nvidia.com/cc.mode", "nvidia.com/cc.mode.state", "nvidia.com/cc.ready.state"
+
+
+def need(*programs):
+    """Skips, saying why, where the machine cannot run this."""
+    standin.need_h2()
+    if os.geteuid() != 0:
+        standin.skip("needs root to mount the simulated node")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        standin.skip("/dev/fuse is absent, the simulated node can't be mounted")
+    for program in programs or ("ccnode-agent", "ccnode-device", "ccnode-sim"):
+        if not os.access(os.path.join(BIN, program), os.X_OK):
+            standin.skip(f"{program} is not built in {BIN}")
+
+
+def until(what, check, seconds=10, step=0.01):
+    """Polls for what another process does; the time is a limit, not a wait. Returns what check returned."""
+    end = time.monotonic() + seconds
+    while True:
+        result = check()
+        if result:
+            return result
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds} s: {what if isinstance(what, str) else what()}")
+        time.sleep(step)
+
+
+def same(got, want, what=""):
+    assert got == want, f"{what}: {got!r}, not {want!r}"
+
+
+class Kubelet(standin.Kubelet):
+    """Its directories are those of the simulated node."""
+
+    def __init__(self, root, *options):
+        self.root = root
+        super().__init__("--root", root, *options)
+        self.plugins = os.path.join(root, "var/lib/kubelet/device-plugins")
+        self.pod_resources = os.path.join(root, "var/lib/kubelet/pod-resources/kubelet.sock")
+
+    def ask(self, command, **request):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
+            s.settimeout(60)
+            s.connect(self.socket)
+            s.sendall(json.dumps({"command": command, **request}).encode() + b"\n")
+            answer = b""
+            while not answer.endswith(b"\n"):
+                data = s.recv(1 << 16)
+                if not data:
+                    raise AssertionError("the kubelet stand-in hung up")
+                answer += data
+        return json.loads(answer)
+
+    def devices(self):
+        """resource -> {id: "Healthy" or "Unhealthy"}"""
+        out = {}
+        for name, resource in self.ask("list")["resources"].items():
+            out[name] = {d["id"]: d["health"] for d in resource["devices"]}
+        return out
+
+
+class Bench:
+    def __init__(self, profile="h100-pcie", *sim_options, scale="0.05", config="", kubelet=True, api=True, pods=False,
+                 api_options=()):
+        self.profile, self.sim_options, self.scale, self.config_text = profile, sim_options, scale, config
+        self.want_kubelet, self.want_api, self.pods, self.api_options = kubelet, api, pods, api_options
+        self.api = self.kubelet = self.agent = None
+        self.dir = tempfile.mkdtemp(prefix="ccnode-agent-")
+        self.root = os.path.join(self.dir, "node")
+        self.config = os.path.join(self.dir, "ccnode.yaml")
+        self.log_path = os.path.join(self.dir, "agent.log")
+        self.extra_env = {}
+
+    # ---- life ----
+
+    def __enter__(self):
+        try:
+            self.run_sim("--profile", self.profile, "--scale", self.scale, *self.sim_options)
+            self.env = dict(line.split("=", 1) for line in self.sim_tool("env").splitlines())
+            if self.want_api:
+                self.api = standin.ApiServer(*self.api_options)
+            if self.want_kubelet:
+                self.start_kubelet()
+            self.write_config(self.config_text)
+            return self
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
+
+    def __exit__(self, kind, *_):
+        if kind:
+            self.print_log()
+        self.kill_agent()
+        for part in (self.kubelet, self.api):
+            if part:
+                try:
+                    part.stop()
+                except Exception:  # noqa: BLE001 - the test's own failure matters more
+                    if not kind:
+                        raise
+        subprocess.run([os.path.join(BIN, "ccnode-sim"), "stop", "--root", self.root], check=False, timeout=60)
+        subprocess.run(["rm", "-rf", "--one-file-system", self.dir], check=True)
+
+    def run_sim(self, *args):
+        done = subprocess.run([os.path.join(BIN, "ccnode-sim"), "--root", self.root, *args], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+    def sim_tool(self, command, *args):
+        done = subprocess.run([os.path.join(BIN, "ccnode-sim"), command, "--root", self.root, *args],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+        assert done.returncode == 0, f"ccnode-sim {command} {' '.join(args)}: {done.stderr}"
+        return done.stdout
+
+    def ctl(self, *args):
+        return self.sim_tool("ctl", *args)
+
+    def ctl_json(self, *args):
+        return json.loads(self.sim_tool("ctl", "--json", *args))
+
+    def start_kubelet(self, *options):
+        pods = ("--kubeconfig", self.api.kubeconfig, "--node", NODE) if self.api else ()
+        pods += ("--pods",) if self.pods else ()
+        self.kubelet = Kubelet(self.root, *pods, *options)
+
+    def write_config(self, text):
+        """As an editor saves it: another file renamed over the old one."""
+        base = 'http: { listen: "127.0.0.1:0" }\nlog: { level: debug }\n'
+        with open(self.config + ".new", "w", encoding="utf-8") as f:
+            f.write(base + text)
+        os.rename(self.config + ".new", self.config)
+
+    def agent_command(self, *options):
+        command = [os.path.join(BIN, "ccnode-agent"), "--config", self.config, "--host-root", self.root, *options]
+        if self.api:
+            command += ["--kubeconfig", self.api.kubeconfig, "--node-name", NODE]
+        return command
+
+    def start_agent(self, *options, wait=True):
+        log = open(self.log_path, "ab")
+        env = {**os.environ, **self.env, **self.extra_env}
+        env.pop("KUBECONFIG", None)
+        self.log_start = os.path.getsize(self.log_path)
+        self.agent = subprocess.Popen(self.agent_command(*options), stdout=log, stderr=log, env=env, cwd=self.dir)
+        log.close()
+        if wait:
+            until("the agent has started", lambda: "sentence=started" in self.log() or 'started' in self.log() or
+                  self.agent.poll() is not None)
+            assert self.agent.poll() is None, self.log()
+        return self.agent
+
+    def run_agent(self, *options):
+        """One that ends by itself (--explain)."""
+        return subprocess.run(self.agent_command(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              env={**os.environ, **self.env, **self.extra_env}, cwd=self.dir, check=False, timeout=60)
+
+    def stop_agent(self, seconds=10):
+        """SIGTERM; returns how long it took. The exit status must be 0, nothing may be leaked."""
+        began = time.monotonic()
+        self.agent.send_signal(signal.SIGTERM)
+        try:
+            status = self.agent.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"SIGTERM did not end the agent within {seconds} s") from None
+        took = time.monotonic() - began
+        self.agent = None
+        assert status == 0, f"exit status {status}: {self.log()[-4000:]}"
+        return took
+
+    def kill_agent(self):
+        """kill -9, as a crash."""
+        if self.agent:
+            self.agent.kill()
+            self.agent.wait()
+            self.agent = None
+
+    # ---- what it says ----
+
+    def log(self):
+        try:
+            with open(self.log_path, "rb") as f:
+                f.seek(getattr(self, "log_start", 0))
+                return f.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def print_log(self):
+        print("--- agent log", self.log()[-12000:], "---", sep="\n", flush=True)
+
+    def http_port(self):
+        line = until("the agent listens", lambda: [x for x in self.log().splitlines() if "http=127.0.0.1:" in x or
+                                                   'http="127.0.0.1:' in x])[0]
+        return int(line.split("127.0.0.1:", 1)[1].split('"')[0].split()[0])
+
+    def get(self, path):
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port(), timeout=10)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def metric(self, name, **labels):
+        """Sum of all series of that name with these labels."""
+        total = 0.0
+        for line in self.get("/metrics")[1].splitlines():
+            series, _, value = line.rpartition(" ")
+            if series.split("{")[0] == name and all(f'{k}="{v}"' in series for k, v in labels.items()):
+                total += float(value)
+        return total
+
+    def status(self):
+        with open(os.path.join(self.root, "run/ccnode/status.json"), encoding="utf-8") as f:
+            return json.load(f)
+
+    # ---- the Node ----
+
+    def patch(self, body, kind="application/merge-patch+json", sub=""):
+        code, answer = self.api.call("PATCH", f"/api/v1/nodes/{NODE}{sub}", body, content=kind)
+        assert code == 200, answer
+
+    def label(self, key, value):
+        self.patch({"metadata": {"labels": {key: value}}})
+
+    def annotate(self, key, value):
+        self.patch({"metadata": {"annotations": {key: value}}})
+
+    def node(self):
+        return self.api.node(NODE)
+
+    def labels(self):
+        return self.node()["metadata"].get("labels", {})
+
+    def annotation_status(self):
+        return json.loads(self.node()["metadata"]["annotations"]["ccnode.io/status"])
+
+    def condition(self):
+        for c in self.node()["status"].get("conditions", []):
+            if c["type"] == "ConfidentialGPUsReady":
+                return c
+        return {"status": "", "reason": "", "message": ""}
+
+    def wait_state(self, state, ready=None, seconds=10):
+        def there():
+            labels = self.labels()
+            return labels.get(STATE) == state and (ready is None or labels.get(READY) == ready)
+        until(lambda: f"state {state}, ready {ready}: {self.labels()} {self.condition()}", there, seconds)
+
+    def wait_condition(self, reason, seconds=10):
+        return until(lambda: f"condition {reason}: {self.condition()}",
+                     lambda: self.condition()["reason"] == reason and self.condition(), seconds)
+
+    def events(self, reason=None):
+        code, answer = self.api.call("GET", "/apis/events.k8s.io/v1/namespaces/default/events")
+        assert code == 200, answer
+        return [e for e in answer["items"] if reason is None or e["reason"] == reason]
+
+    def history(self):
+        """Every version of the Node's labels that anybody could have seen: [(wall clock in s, labels)]."""
+        code, answer = self.api.call("GET", f"/_standin/history?resource=nodes&name={NODE}")
+        assert code == 200, answer
+        return [(c["time"], c["object"]["metadata"].get("labels", {})) for c in answer["changes"]]
+
+    # ---- the hardware ----
+
+    def modes(self):
+        """bdf -> active mode, as the hardware has it."""
+        return {d["bdf"]: d["mode"] for d in self.ctl_json("modes")}
+
+    def wait_modes(self, mode, seconds=10):
+        until(lambda: f"all in {mode}: {self.modes()}", lambda: set(self.modes().values()) == {mode}, seconds)
+
+    def resets(self):
+        """bdf -> number of resets so far"""
+        return {d["bdf"]: d["resets"] for d in self.ctl_json("counters")}
+
+    def driver(self, bdf):
+        try:
+            return os.path.basename(os.readlink(f"{self.root}/sys/bus/pci/devices/{bdf}/driver"))
+        except FileNotFoundError:
+            return None
+
+    def cdi_names(self):
+        """kind -> names of its devices"""
+        out = {}
+        directory = os.path.join(self.root, "var/run/cdi")
+        for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else ():
+            if not name.endswith((".json", ".yaml")):
+                continue
+            with open(os.path.join(directory, name), encoding="utf-8") as f:
+                text = "".join(line for line in f if not line.startswith("#"))
+            spec = json.loads(text)
+            out[spec["kind"]] = sorted(d["name"] for d in spec["devices"])
+        return out
+
+
+def run(*tests):
+    """Every test on its own; all are run, the exit status tells. A name on the command line picks."""
+    need()
+    chosen = [t for t in tests if not sys.argv[1:] or t.__name__ in sys.argv[1:]]
+    bad = []
+    for test in chosen:
+        began = time.monotonic()
+        try:
+            test()
+            print(f"ok   {test.__name__} ({time.monotonic() - began:.1f} s)", flush=True)
+        except Exception:  # noqa: BLE001 - a report for people
+            traceback.print_exc()
+            print(f"FAIL {test.__name__} ({time.monotonic() - began:.1f} s)", flush=True)
+            bad.append(test.__name__)
+    sys.exit(1 if bad else 0)
