@@ -351,8 +351,9 @@ static uint32_t computed(struct state *s, const struct device *d, unsigned dword
     if (d->fault_word && dword == d->fault_word && d->faults[MODEL_FAULT_SECURITY])
         return (uint32_t)d->faults[MODEL_FAULT_SECURITY];
     if (d->kind == KIND_BRIDGE && dword == d->cap_pcie + 0x10u &&
-        config_get(d, BRIDGE_CONTROL, 2) & BRIDGE_SBR)
-        return v & ~(LNKSTA_ACTIVE << 16); /* the link is down while the reset is held */
+        (config_get(d, BRIDGE_CONTROL, 2) & BRIDGE_SBR || now_ns(s) < d->boot_at))
+        return v & ~(LNKSTA_ACTIVE
+                     << 16); /* the link is down while the reset is held, and trains afterwards */
     return v;
 }
 

@@ -51,11 +51,16 @@ static const struct reg_range registers[] = {
     {0x000590, 0x000590, KIND_BLACKWELL, RD, REG_MODE, 0},
     {0x028c50, 0x028c50, KIND_SWITCH, RD, REG_MODE, 0},
     {0x020120, 0x020120, KIND_HOPPER, RD, REG_RECOVERY, RECOVERY_BIT},
+    {0x020120, 0x020120, KIND_BLACKWELL, RD, REG_CONST, 0},
+    {0x0200bc, 0x0200bc, KIND_GB20X, RD, REG_CONST,
+     MODEL_UNKNOWN}, /* the tool's dump tries it, expecting this */
     {0x8aa128, 0x8aa128, KIND_BLACKWELL, RD, REG_RECOVERY, 2},
     {0x066120, 0x066120, KIND_SWITCH, RD, REG_RECOVERY, RECOVERY_BIT},
-    {0x001458, 0x001458, KIND_HOPPER, RW, REG_SCRATCH_FLR, 0},
+    {0x001458, 0x001458, KIND_HOPPER | KIND_OLD, RW, REG_SCRATCH_FLR, 0},
     {0x00dfe0, 0x00dfe0, KIND_SWITCH, RW, REG_SCRATCH_FLR, 0},
     {0x091288, 0x091288, KIND_EMEM, RW, REG_SCRATCH_SBR, 0},
+    {0x088e10, 0x088e10, KIND_OLD, RW, REG_SCRATCH_SBR, 0},
+    {0x118234, 0x118234, KIND_OLD, RD, REG_BOOT, 0},
     {0x12004c, 0x12004c, KIND_HOPPER | KIND_OLD, WR, REG_SINK, 0},
     {0x122204, 0x122204, KIND_HOPPER | KIND_OLD, WR, REG_SINK, 0},
     {0x0224fc, 0x0224fc, KIND_HOPPER | KIND_BLACKWELL, RD, REG_CONST,
@@ -69,6 +74,10 @@ static const struct reg_range registers[] = {
     {0x000a00, 0x000a00, KIND_NVIDIA, RD, REG_CONST, 0},
     {0x8f0320, 0x8f032c, KIND_FSP, RD, REG_CONST, 0},
     {0x8f0334, 0x8f0334, KIND_FSP, RD, REG_CONST, 0x0000060f},
+    {0x118238, 0x118240, KIND_OLD, RD, REG_CONST, 0},
+    {0x10a3c0, 0x10a3c0, KIND_OLD, RD, REG_CONST, 0}, /* power unit: no driver uses it */
+    {0x10a080, 0x10a080, KIND_OLD, RD, REG_CONST, 0},
+    {0x001720, 0x001728, KIND_OLD, RD, REG_CONST, 0},
     {0x001400, 0x0014fc, KIND_HOPPER | KIND_BLACKWELL | KIND_OLD, RD, REG_CONST, 0},
     {0x09128c, 0x09128c, KIND_HOPPER, RD, REG_CONST, 0},
     {0x091238, 0x091238, KIND_HOPPER, RD, REG_CONST, 0},
@@ -113,7 +122,7 @@ static uint32_t boot0(const struct device *d)
 static uint32_t boot_flag(struct state *s, const struct device *d)
 {
     if (booted(s, d))
-        return 0xff;
+        return d->kind == KIND_OLD ? 0x3ff : 0xff;
     return d->faults[MODEL_FAULT_BOOT_BADF] ? BADF_BOOT : 0;
 }
 

@@ -119,8 +119,10 @@ void reset_below(struct state *s, int bridge, bool hold)
     }
 }
 
+/* The link trains for as long as what is below needs to answer: clients wait for the link, then read at once. */
 void release_below(struct state *s, int bridge)
 {
+    s->devices[bridge].boot_at = due_in(s, s->delays[MODEL_DELAY_FLR] / 2);
     for (int i = 0; i < s->count; i++) {
         struct device *d = &s->devices[i];
         if (!is_below(s, d, bridge) || !d->held)

@@ -195,8 +195,9 @@ static void sbr_by_the_bridge(void **state)
     ms(b.m, 5000);
     assert_int_equal(get(&b, b.h100, 0), 0xffffffff);
     (void)model_config_write(b.m, b.port, 0x3e, 2, 0);
-    assert_true(model_config_read(b.m, b.port, 0x72, 2) & 1u << 13);
+    assert_int_equal(model_config_read(b.m, b.port, 0x72, 2) & 1u << 13, 0); /* trains */
     ms(b.m, 60);
+    assert_true(model_config_read(b.m, b.port, 0x72, 2) & 1u << 13);
     assert_int_equal(get(&b, b.h100, 0), 0x233110de);
     assert_int_equal(model_counters(b.m, b.h100).sbr, 1);
     assert_int_equal(model_counters(b.m, b.b200).sbr, 0);
