@@ -36,8 +36,12 @@ class Node:
         self.profile, self.options = profile, options
 
     def __enter__(self):
-        out = subprocess.run([SIM, "--profile", self.profile, "--root", self.root, *self.options],
-                             stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout
+        try:
+            out = subprocess.run([SIM, "--profile", self.profile, "--root", self.root, *self.options],
+                                 stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout
+        except BaseException:
+            os.rmdir(self.dir)
+            raise
         assert out == f"ready root={self.root}\n", out
         return self
 
@@ -92,7 +96,8 @@ class Node:
         """A writer in a process of its own, for writes that block. Returns when it is just about to write."""
         code = ("import os,sys; fd = os.open(sys.argv[1], os.O_WRONLY); os.write(1, b'x'); "
                 "os.write(fd, sys.argv[2].encode())")
-        p = subprocess.Popen([sys.executable, "-S", "-c", code, self.path(name), text], stdout=subprocess.PIPE)
+        p = subprocess.Popen([sys.executable, "-S", "-c", code, self.path(name), text],
+                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         same(p.stdout.read(1), b"x", "the writer started")
         return p
 
