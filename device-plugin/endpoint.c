@@ -65,7 +65,7 @@ void endpoint_offer(struct endpoint *e, struct offer *offer)
     size_t n_old = 0, n_new = 0;
     AUTO_FREE uint8_t *before = service_list(e->offer, &n_old);
     AUTO_FREE uint8_t *after = service_list(offer, &n_new);
-    offer_free(e->offer);
+    dp_offer_free(e->offer);
     e->offer = offer;
     if (n_old != n_new || memcmp(before, after, n_new) != 0)
         send_list(e, offer);
@@ -432,7 +432,7 @@ void endpoint_free(struct endpoint *e)
     loop_cancel(e->end_timer);
     if (e->server)
         rpc_server_kill(e->server);
-    offer_free(e->offer);
+    dp_offer_free(e->offer);
     free(e->name);
     free(e);
 }

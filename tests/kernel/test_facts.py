@@ -35,7 +35,7 @@ tee: none
 release: 6.12.0-sim
 devices:
 """ + "".join(f'  - {{ bdf: "0000:{bus}:00.0", model: {model} }}\n' for bus, model in
-              (("18", "h100-pcie"), ("19", "h100-sxm"), ("1a", "b200"), ("1b", "rtx-pro-6000"), ("1c", "nvswitch")))
+              (("18", "h100-pcie"), ("19", "h100-sxm"), ("1a", "b200"), ("1b", "rtx-pro-6000"), ("1c", "ls10")))
 
 
 def simulator():

@@ -79,13 +79,13 @@ p $G sopen smap
 w reset 1
 wait $holder
 w power/control on
-p $G sopen smap srd=0x0 sunmap
+p $G sleep=2 sopen smap srd=0x0 sunmap
 
 # a mapping made before somebody uses the BAR through VFIO
 at=revoked
-"$vp" $G sopen smap srd=0x0 sleep=3 srd=0 sunmap sopen smap srd=0x0 >/tmp/facts.map 2>&1 &
+"$vp" $G sleep=2 sopen smap srd=0x0 sleep=3 srd=0 sunmap sleep=2 sopen smap srd=0x0 >/tmp/facts.map 2>&1 &
 mapper=$!
-sleep 1
+sleep 3
 "$vp" $G cont group setc iommu dev info rd=0 close >/dev/null 2>&1
 wait $mapper
 quiet </tmp/facts.map | sed 's/^/revoked: /'
