@@ -4,6 +4,7 @@
 #include "base/auto.h"
 #include "base/log.h"
 #include "node-agent/agent.h"
+#include "node-agent/naming.h"
 
 #define FIRST_BUSY_POLL_MS 500 /* someone is waited for, and has just been found */
 #define HELD_POLL_MS 5000  /* devices are in use and nobody waits: their release is noticed then */
@@ -237,7 +238,7 @@ static void publish(struct agent *agent)
             p->retrying = track->retrying;
             p->acting_ms = loop_now_ms(agent->loop) - track->acting_since_ms;
         }
-        serving_resource(&agent->config, dev, p->resource, sizeof p->resource);
+        naming_resource(&agent->config, dev, p->resource, sizeof p->resource);
     }
     struct publish_input in = {
         .config = &agent->config,
@@ -262,8 +263,8 @@ void agent_decide(struct agent *agent)
     make_plan(agent);
     if (!agent_is_blind(agent) && !agent->options.explain) {
         struct err err = ERR_INIT;
-        int r = serving_set(agent->serving, &agent->config, agent->intent, agent->observed, agent->plan,
-                          &err);
+        int r = serving_set(agent->serving, &agent->config, agent->intent, agent->observed,
+                            agent->plan, &err);
         if (r < 0 && strcmp(agent->offer_error, err.msg) != 0)
             log_error("devices cannot be offered as they should be", "error", err.msg, NULL);
         (void)snprintf(agent->offer_error, sizeof agent->offer_error, "%s", r < 0 ? err.msg : "");
