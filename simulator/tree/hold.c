@@ -104,7 +104,7 @@ static int hold_nvidia(const char *root, const char *bdf, struct err *err)
     while (f && fgets(line, sizeof line, f)) {
         const char *at = strstr(line, " nvidia=");
         if (strncmp(line, bdf, strlen(bdf)) == 0 && at && at[8] >= '0' && at[8] <= '9') {
-            (void)snprintf(node, sizeof node, "/dev/nvidia%d", atoi(at + 8));
+            (void)snprintf(node, sizeof node, "/dev/nvidia%lu", strtoul(at + 8, NULL, 10));
             return keep(root, node, err);
         }
     }
