@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # A kubectl for scripts, wherever they run. Sourced by sh; needs nothing but what it falls back to.
 #
 #   kubectl_find CACHE      decides once: the kubectl on PATH; else Debian's, unpacked into CACHE (the package itself is

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Debian packages of deploy/packages.txt, for whoever needs them installed. Sourced by sh and bash.
 #
 #   packages_list SECTION…     the names of these sections, one a line

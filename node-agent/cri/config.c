@@ -12,8 +12,13 @@ bool cri_version_major_minor(const char *version, unsigned *major, unsigned *min
 {
     if (*version == 'v')
         version++;
-    int used = 0;
-    return sscanf(version, "%4u.%4u%n", major, minor, &used) == 2 && used > 0;
+    size_t digits = strspn(version, "0123456789");
+    size_t more = version[digits] == '.' ? strspn(version + digits + 1, "0123456789") : 0;
+    if (digits == 0 || digits > 4 || more == 0 || more > 4)
+        return false;
+    *major = (unsigned)strtoul(version, NULL, 10);
+    *minor = (unsigned)strtoul(version + digits + 1, NULL, 10);
+    return true;
 }
 
 static struct json_object *parse(const ProtobufCBinaryData *json)

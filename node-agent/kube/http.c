@@ -81,7 +81,7 @@ int http_retry_after(const char *value, long long now_s)
     size_t digits = strspn(value, "0123456789");
     long long seconds;
     if (digits > 0 && value[digits + strspn(value + digits, " \r\n")] == 0) {
-        seconds = digits > 9 ? RETRY_AFTER_MAX_MS : atoll(value);
+        seconds = digits > 9 ? RETRY_AFTER_MAX_MS : strtoll(value, NULL, 10);
     } else {
         time_t at = curl_getdate(value, NULL);
         if (at < 0)

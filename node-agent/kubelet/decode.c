@@ -9,7 +9,7 @@
 #define BUDGET                                                                                     \
     (64 * 1024 *                                                                                   \
      1024) /* memory for an answer of at most 16 MiB; a real one takes about as much as its bytes */
-#define MAX_TEXT 8192 /* names have at most 253 bytes, resources 317; ids of other plugins are their affair */
+#define MAX_TEXT 1024 /* names of objects have at most 253 bytes, resources 317, device ids 63 */
 
 /* Text that proto_text() has let pass. */
 static char *copy(const ProtobufCBinaryData *text)
@@ -35,7 +35,7 @@ void pod_list_free(struct pod_list *list)
         free_text(held->id);
     }
     struct pod_held *array;
-    memcpy(&array, &list->held, sizeof array);
+    memcpy(&array, &list->held, sizeof(void *)); /* the list owns what others may only read */
     free(array);
     *list = (struct pod_list){0};
 }

@@ -3,7 +3,7 @@
 import asyncio
 import os
 
-from kubelet import grpc, pb 
+from kubelet import grpc, pb
 
 _SERVICE = "/v1beta1.DevicePlugin/"
 

@@ -215,7 +215,7 @@ static void help_names_every_key(void **state)
     size_t n;
     FILE *out = open_memstream(&text, &n);
     config_print_help(out);
-    fclose(out);
+    assert_int_equal(fclose(out), 0);
     for (size_t i = 0; i < config_n_keys; i++)
         assert_non_null(strstr(text, config_keys[i].name));
     assert_non_null(strstr(text, "on | off | devtools | ppcie; default off"));

@@ -108,7 +108,7 @@ static void full_journal_drops_the_entry_that_says_nothing(void **state)
     struct journal j = {0};
     char bdf[BDF_SIZE];
     for (unsigned i = 0; i < NV_MAX_DEVICES; i++) {
-        snprintf(bdf, sizeof bdf, "0000:%02x:00.0", i);
+        (void)snprintf(bdf, sizeof bdf, "0000:%02x:00.0", i);
         journal_put(&j, bdf)->verified_mode = i == 5 ? CC_MODE_UNKNOWN : CC_MODE_ON;
     }
     assert_ptr_equal(journal_put(&j, "0000:07:00.0"), journal_find(&j, "0000:07:00.0"));
@@ -179,7 +179,7 @@ static void damaged_journals_are_set_aside_and_only_a_few_are_kept(void **state)
             0);
         assert_int_equal(journal_load(&p->host, "/s", &j, &err), -EINVAL);
         assert_int_equal(j.n, 0);
-        snprintf(name, sizeof name, "journal.json.bad-%d", i < 4 ? i : 4);
+        (void)snprintf(name, sizeof name, "journal.json.bad-%d", i < 4 ? i : 4);
         if (!strstr(err.msg, name) || !strstr(err.msg, "version 9"))
             fail_msg("%s", err.msg);
         assert_int_equal(journal_load(&p->host, "/s", &j, &err), 0);
