@@ -1,0 +1,333 @@
+/* The steps of worker.h, one function each. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/auto.h"
+#include "base/fs.h"
+#include "node-agent/gpu/bind.h"
+#include "node-agent/gpu/inventory.h"
+#include "node-agent/gpu/modules.h"
+#include "node-agent/gpu/reset.h"
+#include "node-agent/gpu/sysfs.h"
+#include "node-agent/gpu/users.h"
+#include "node-agent/gpu/work.h"
+
+#define VERIFY_LIMIT_US 1000000 /* a kernel that returned from the reset before it took place */
+
+static int parse_mode(const char *text, enum cc_mode *ret, struct err *err)
+{
+    *ret = cc_mode_parse(text);
+    if (*ret == CC_MODE_UNKNOWN)
+        return err_set(err, EINVAL, "'%.40s' is none of the modes off, on, devtools, ppcie", text);
+    return 0;
+}
+
+static int step_query(struct work *work, const char *argument, struct answer *a, struct err *err)
+{
+    (void)argument;
+    return work_query(work, a, err);
+}
+
+static int step_knobs(struct work *work, const char *argument, struct answer *a, struct err *err)
+{
+    (void)argument;
+    int r = work_open_mailbox(work, err);
+    if (r == 0 && work->chip->mailbox == MAILBOX_NONE)
+        r = err_set(err, EOPNOTSUPP, "this device has no knobs");
+    if (r < 0)
+        return r;
+    knobs_forget(&work->knobs);
+    answer_open(a, "knobs", '[');
+    for (unsigned id = 1; id <= KNOB_LAST && r == 0; id++) {
+        uint16_t value;
+        struct err why = ERR_INIT;
+        int k = knob_read(&work->knobs, id, &value, &why);
+        answer_open(a, NULL, '{');
+        answer_number(a, "id", id);
+        answer_text(a, "name", knob_name(id));
+        if (k == 0)
+            answer_number(a, "value", value);
+        else
+            answer_null(a, "value");
+        answer_number(a, "status", k == -EREMOTEIO ? why.device_status : 0);
+        answer_close(a, '}');
+        if (k < 0 && k != -EREMOTEIO) {
+            *err = why;
+            r = k;
+        }
+    }
+    answer_close(a, ']');
+    return r;
+}
+
+static int step_wake(struct work *work, const char *argument, struct answer *a, struct err *err)
+{
+    (void)argument, (void)a;
+    return work_open(work, err);
+}
+
+static int step_stage(struct work *work, const char *argument, struct answer *a, struct err *err)
+{
+    enum cc_mode mode;
+    int r = parse_mode(argument, &mode, err);
+    if (r == 0)
+        r = work_open_mailbox(work, err);
+    if (r == 0)
+        r = mode_stage(&work->knobs, mode, err);
+    if (r < 0)
+        return r;
+    answer_number(a, "writes", r);
+    return 0;
+}
+
+static int step_check_staged(struct work *work, const char *argument, struct answer *a,
+                             struct err *err)
+{
+    enum cc_mode mode, pending = CC_MODE_UNKNOWN;
+    int r = parse_mode(argument, &mode, err);
+    if (r == 0)
+        r = work_open_mailbox(work, err);
+    if (r < 0)
+        return r;
+    knobs_forget(&work->knobs); /* read back: nothing is taken from memory */
+    r = mode_check(&work->knobs, mode, err);
+    if (r == 0)
+        r = mode_pending(&work->knobs, &pending, err);
+    if (r == 0)
+        answer_text(a, "pending", cc_mode_name(pending));
+    return r;
+}
+
+/* Nothing but the hardware below: whoever uses it would have it reset under its feet, the kernel does not care. */
+static int refuse_reset(struct work *work, struct err *err)
+{
+    struct nv_device dev;
+    int r = inventory_read(&work->host, work->target, &dev, err);
+    if (r == 0 && *dev.driver && !dev.driver_is_vfio) {
+        work->cure = "unbind the device first";
+        return err_set(err, EBUSY, "not reset: driver %s has it", dev.driver);
+    }
+    return r < 0 ? r : users_refuse(&work->host, &dev, err);
+}
+
+static int step_reset(struct work *work, const char *argument, struct answer *a, struct err *err)
+{
+    struct err ignored = ERR_INIT;
+    char used[16] = "";
+    const char *method = strcmp(argument, "sbr") == 0 ? "bus" : argument;
+    if (*method && strcmp(method, "flr") != 0 && strcmp(method, "bus") != 0)
+        return err_set(err, EINVAL, "'%.40s' is none of the reset methods flr, sbr", argument);
+    int r = work_lock(work, err);
+    if (r == 0)
+        r = refuse_reset(work, err);
+    if (r < 0)
+        return r;
+    bool healthy = work_open(work, &ignored) == 0; /* a reset is also the cure of one that is not */
+    if (!work->regs) {
+        *err = ignored;
+        return -err->code;
+    }
+    if (healthy)
+        reset_mark(work->regs, work->chip);
+    r = reset_device(&work->host, work->target, work->regs, method, used, err);
+    work->priv_ring = false;
+    if (healthy)
+        knobs_forget(&work->knobs);
+    if (r == 0 && healthy)
+        r = reset_check_mark(work->regs, work->chip, err);
+    if (r == 0)
+        answer_text(a, "method", used);
+    return r;
+}
+
+static int step_wait_boot(struct work *work, const char *argument, struct answer *a,
+                          struct err *err)
+{
+    (void)argument, (void)a;
+    int r = work_open(work, err);
+    return r < 0 ? r : chip_wait_boot(work->regs, work->chip, &work->config, err);
+}
+
+static int step_verify(struct work *work, const char *argument, struct answer *a, struct err *err)
+{
+    enum cc_mode mode, active = CC_MODE_UNKNOWN;
+    int r = parse_mode(argument, &mode, err);
+    if (r == 0)
+        r = work_open(work, err);
+    int64_t end = r < 0 ? 0 : regs_now_us(work->regs) + VERIFY_LIMIT_US;
+    while (r == 0) {
+        int64_t now = regs_now_us(work->regs);
+        r = chip_wait_boot(work->regs, work->chip, &work->config, err);
+        if (r == 0)
+            r = chip_read_mode(work->regs, work->chip, &active, err);
+        if (r < 0 || active == mode)
+            break;
+        if (now >= end)
+            r = err_set(err, EIO, "the mode after the reset is %s, not %s", cc_mode_name(active),
+                        cc_mode_name(mode));
+        else
+            regs_pause_us(work->regs, 20000);
+    }
+    if (r == 0)
+        answer_text(a, "active", cc_mode_name(active));
+    return r;
+}
+
+static int step_sleep(struct work *work, const char *argument, struct answer *a, struct err *err)
+{
+    (void)argument, (void)a;
+    work_close(work); /* nothing is read from a device that may fall asleep */
+    return power_release(&work->power, &work->host, err);
+}
+
+/* Before drivers change: they set power/control themselves, and a VFIO open would take our mapping away. */
+static int before_binding(struct work *work, struct err *err)
+{
+    int r = work_lock(work, err);
+    work_close(work);
+    power_forget(&work->power, work->target);
+    return r;
+}
+
+static int step_unbind(struct work *work, const char *argument, struct answer *a, struct err *err)
+{
+    char driver[32] = "";
+    (void)argument;
+    int r = before_binding(work, err);
+    if (r == 0)
+        r = bind_unbind(&work->host, work->target, driver, err);
+    if (r == 0)
+        answer_text(a, "driver", driver);
+    return r;
+}
+
+static void write_binding(const struct binding_result *result, struct answer *a)
+{
+    answer_text(a, "driver", result->driver);
+    answer_number(a, "group", result->group);
+    answer_text(a, "cdev", result->cdev);
+}
+
+static int step_bind(struct work *work, const char *argument, struct answer *a, struct err *err)
+{
+    struct binding_result result = {0};
+    int r = before_binding(work, err);
+    if (r == 0)
+        r = bind_driver(&work->host, work->target, *argument ? argument : "auto",
+                        work->load_modules, &result, err);
+    if (r == 0)
+        write_binding(&result, a);
+    return r;
+}
+
+static int step_release(struct work *work, const char *argument, struct answer *a, struct err *err)
+{
+    struct binding_result result = {0};
+    (void)argument;
+    int r = before_binding(work, err);
+    if (r == 0)
+        r = bind_release(&work->host, work->target, &result, err);
+    if (r == 0)
+        answer_text(a, "driver", result.driver);
+    return r;
+}
+
+static int step_remove(struct work *work, const char *argument, struct answer *a, struct err *err)
+{
+    struct nv_device dev;
+    char path[64];
+    (void)argument, (void)a;
+    int r = before_binding(work, err);
+    if (r == 0)
+        r = inventory_read(&work->host, work->target, &dev, err);
+    if (r == 0)
+        r = users_refuse(&work->host, &dev, err);
+    (void)snprintf(path, sizeof path, SYS_PCI_DEVICES "/%.12s", work->target);
+    AUTO_CLOSE int fd = r < 0 ? -1 : host_open_dir(&work->host, path, err);
+    if (fd < 0)
+        return r < 0 ? r : fd;
+    return fs_write_attr(fd, "remove", "1", err);
+}
+
+/* ---- steps of the node ---- */
+
+static int step_holders(struct work *work, const char *argument, struct answer *a, struct err *err)
+{
+    (void)argument;
+    struct nv_inventory *inventory = xcalloc(1, sizeof *inventory);
+    struct users *users = xcalloc(1, sizeof *users);
+    int r = inventory_scan(&work->host, inventory, err);
+    if (r == 0)
+        r = users_scan(&work->host, inventory->devices, inventory->n, users, err);
+    if (r == 0)
+        answer_open(a, "holders", '[');
+    for (size_t i = 0; r == 0 && i < users->n; i++) {
+        answer_open(a, NULL, '{');
+        answer_text(a, "bdf", users->list[i].bdf);
+        answer_number(a, "pid", users->list[i].holder.pid);
+        answer_text(a, "comm", users->list[i].holder.comm);
+        answer_text(a, "what", users->list[i].holder.what);
+        answer_close(a, '}');
+    }
+    if (r == 0)
+        answer_close(a, ']');
+    free(users);
+    free(inventory);
+    return r;
+}
+
+static int step_load_module(struct work *work, const char *argument, struct answer *a,
+                            struct err *err)
+{
+    int r = modules_load(&work->host, argument, err);
+    if (r >= 0)
+        answer_bool(a, "loaded", r == 1);
+    if (r == -ENOENT || r == -EIO)
+        work->cure = "load the module on the host, or add it to /etc/modules-load.d";
+    return r < 0 ? r : 0;
+}
+
+static int step_rescan(struct work *work, const char *argument, struct answer *a, struct err *err)
+{
+    (void)argument, (void)a;
+    AUTO_CLOSE int fd = host_open_dir(&work->host, "/sys/bus/pci", err);
+    return fd < 0 ? fd : fs_write_attr(fd, "rescan", "1", err);
+}
+
+static const struct {
+    int (*run)(struct work *work, const char *argument, struct answer *a, struct err *err);
+    bool node, argument;
+} steps[WORKER_STEP_MAX] = {
+    [WORKER_QUERY] = {step_query},
+    [WORKER_KNOBS] = {step_knobs},
+    [WORKER_WAKE] = {step_wake},
+    [WORKER_STAGE] = {step_stage, .argument = true},
+    [WORKER_CHECK_STAGED] = {step_check_staged, .argument = true},
+    [WORKER_RESET] = {step_reset, .argument = true},
+    [WORKER_WAIT_BOOT] = {step_wait_boot},
+    [WORKER_VERIFY] = {step_verify, .argument = true},
+    [WORKER_SLEEP] = {step_sleep},
+    [WORKER_UNBIND] = {step_unbind},
+    [WORKER_BIND] = {step_bind, .argument = true},
+    [WORKER_RELEASE] = {step_release},
+    [WORKER_REMOVE] = {step_remove},
+    [WORKER_HOLDERS] = {step_holders, .node = true},
+    [WORKER_LOAD_MODULE] = {step_load_module, .node = true, .argument = true},
+    [WORKER_RESCAN] = {step_rescan, .node = true},
+};
+
+int work_step(struct work *work, enum worker_step step, const char *argument, struct answer *answer,
+              struct err *err)
+{
+    bool node = strcmp(work->target, "node") == 0;
+    work->cure = NULL;
+    if (steps[step].node != node)
+        return err_set(err, EINVAL, "%s is a step of %s", worker_step_name(step),
+                       node ? "a device, this worker is for the node"
+                            : "the node, this worker is for a device");
+    if (*argument && !steps[step].argument)
+        return err_set(err, EINVAL, "%s takes no argument", worker_step_name(step));
+    return steps[step].run(work, argument, answer, err);
+}

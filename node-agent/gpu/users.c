@@ -1,0 +1,291 @@
+#include "node-agent/gpu/users.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+
+#include "base/auto.h"
+#include "base/fs.h"
+#include "node-agent/gpu/inventory.h"
+#include "node-agent/gpu/sysfs.h"
+#include "node-agent/gpu/users_node.h"
+
+struct scan {
+    const struct host *host;
+    const struct nv_device *devices;
+    size_t n;
+    struct users *ret;
+    struct node_table nodes;
+    struct stat self; /* our own executable */
+    /* the process at hand */
+    int pid, proc_fd;
+    char comm[32];
+    bool anon_device;          /* has a VFIO device open that does not say which */
+    bool seen[NV_MAX_DEVICES]; /* already reported for this process */
+};
+
+static void report(struct scan *scan, size_t device, const char *what)
+{
+    struct users *users = scan->ret;
+    if (scan->seen[device] || users->n == USERS_MAX)
+        return;
+    scan->seen[device] = true;
+    struct user *user = &users->list[users->n++];
+    *user = (struct user){.holder.pid = scan->pid};
+    (void)snprintf(user->bdf, sizeof user->bdf, "%s", scan->devices[device].bdf);
+    (void)snprintf(user->holder.comm, sizeof user->holder.comm, "%s", scan->comm);
+    (void)snprintf(user->holder.what, sizeof user->holder.what, "%.63s", what);
+}
+
+/* ---- one descriptor ---- */
+
+static void look_at_node(struct scan *scan, const char *fd_path, const char *target)
+{
+    struct stat st;
+    bool match[NV_MAX_DEVICES];
+    if (!node_table_is_candidate(target) || fstatat(scan->proc_fd, fd_path, &st, 0) < 0)
+        return;
+    node_table_match(&scan->nodes, target, &st, scan->devices, scan->n, match);
+    for (size_t i = 0; i < scan->n; i++) {
+        if (match[i])
+            report(scan, i, node_table_short_name(target));
+    }
+}
+
+/* From Linux 7.x on the descriptor names its device. */
+static void look_at_anon_device(struct scan *scan, const char *number)
+{
+    struct err ignored = ERR_INIT;
+    char path[64];
+    AUTO_FREE char *text = NULL;
+    scan->anon_device = true;
+    (void)snprintf(path, sizeof path, "fdinfo/%.20s", number);
+    AUTO_CLOSE int fd = openat(scan->proc_fd, path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fs_read_fd(fd, path, 65536, &text, NULL, &ignored) < 0)
+        return;
+    char *at = strstr(text, "vfio-device-syspath:");
+    if (!at)
+        return;
+    at[strcspn(at, "\n")] = '\0';
+    for (size_t i = 0; i < scan->n; i++) {
+        const char *slash = strrchr(at, '/');
+        if (slash && strcmp(slash + 1, scan->devices[i].bdf) == 0)
+            report(scan, i, "vfio-device");
+    }
+}
+
+static void look_at_fd(struct scan *scan, const char *number)
+{
+    char path[64], target[PATH_MAX];
+    (void)snprintf(path, sizeof path, "fd/%.20s", number);
+    ssize_t n = readlinkat(scan->proc_fd, path, target, sizeof target - 1);
+    if (n <= 0)
+        return; /* closed meanwhile */
+    target[n] = '\0';
+    if (strcmp(target, "anon_inode:[vfio-device]") == 0)
+        look_at_anon_device(scan, number);
+    else
+        look_at_node(scan, path, target);
+}
+
+/* Return: 0 also when the process is gone; -EACCES it can't be looked at. */
+static int look_at_fds(struct scan *scan)
+{
+    int fd = openat(scan->proc_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == EACCES || errno == EPERM ? -EACCES : 0;
+    AUTO_CLOSEDIR DIR *dir = fdopendir(fd);
+    if (!dir) {
+        (void)close(fd);
+        return 0;
+    }
+    for (const struct dirent *e = readdir(dir); e; e = readdir(dir)) {
+        if (e->d_name[0] != '.')
+            look_at_fd(scan, e->d_name);
+    }
+    return 0;
+}
+
+/* ---- mappings: they keep a device in use after its descriptor was closed ---- */
+
+/* "7f…-7f… rw-s 00000000 00:2a 1234    /dev/vfio/devices/vfio0". The line has the file system of the node, not
+ * the device it stands for; map_files leads to the node itself where we may look. */
+static void look_at_mapping(struct scan *scan, const char *line)
+{
+    char range[40], path[64], what[64];
+    unsigned major, minor;
+    unsigned long inode;
+    int at = 0;
+    struct stat st = {0};
+    bool match[NV_MAX_DEVICES];
+    /* NOLINTNEXTLINE(cert-err34-c): the kernel wrote it; a line of another form is none of ours */
+    if (sscanf(line, "%39s %*s %*s %x:%x %lu %n", range, &major, &minor, &inode, &at) < 4 ||
+        at == 0)
+        return;
+    const char *name = line + at;
+    if (strcmp(name, "anon_inode:[vfio-device]") == 0)
+        scan->anon_device = true;
+    if (!node_table_is_candidate(name))
+        return;
+    (void)snprintf(path, sizeof path, "map_files/%s", range);
+    if (fstatat(scan->proc_fd, path, &st, 0) < 0) {
+        st.st_dev = makedev(major, minor);
+        st.st_ino = inode;
+    }
+    node_table_match(&scan->nodes, name, &st, scan->devices, scan->n, match);
+    (void)snprintf(what, sizeof what, "mapping of %.48s", node_table_short_name(name));
+    for (size_t i = 0; i < scan->n; i++) {
+        if (match[i])
+            report(scan, i, what);
+    }
+}
+
+static void look_at_maps(struct scan *scan)
+{
+    AUTO_CLOSE int fd = openat(scan->proc_fd, "maps", O_RDONLY | O_CLOEXEC);
+    AUTO_FCLOSE FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
+    AUTO_FREE char *line = NULL;
+    size_t room = 0;
+    if (!f)
+        return;
+    fd = -1; /* the stream has it */
+    while (getline(&line, &room, f) > 0) {
+        /* most lines are libraries and heap: looked at only when a name could be ours */
+        if (!strstr(line, "vfio") && !strstr(line, "resource0") && !strstr(line, "/dev/nvidia"))
+            continue;
+        line[strcspn(line, "\n")] = '\0';
+        look_at_mapping(scan, line);
+    }
+}
+
+/* A VFIO device without a name belongs to a group or device that the process must have open as well; when it has none
+ * (passed on by another process), nobody can say which: all VFIO devices that are awake are then held. */
+static void blame_anon_device(struct scan *scan)
+{
+    bool any = false;
+    for (size_t i = 0; i < scan->n; i++)
+        any = any || (scan->seen[i] && scan->devices[i].driver_is_vfio);
+    for (size_t i = 0; i < scan->n && !any; i++) {
+        if (scan->devices[i].enabled &&
+            (scan->devices[i].driver_is_vfio || !*scan->devices[i].driver))
+            report(scan, i, "a vfio-device that does not say which");
+    }
+}
+
+/* ---- one process ---- */
+
+static bool is_own_program(const struct scan *scan)
+{
+    struct stat st;
+    return fstatat(scan->proc_fd, "exe", &st, 0) == 0 && st.st_dev == scan->self.st_dev &&
+           st.st_ino == scan->self.st_ino;
+}
+
+static int look_at_process(struct scan *scan, int list_fd, const char *pid)
+{
+    scan->pid = atoi(pid); /* NOLINT(cert-err34-c): digits were checked */
+    AUTO_CLOSE int fd = openat(list_fd, pid, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    scan->proc_fd = fd;
+    scan->anon_device = false;
+    memset(scan->seen, 0, sizeof scan->seen);
+    if (is_own_program(scan))
+        return 0;
+    size_t before = scan->ret->n;
+    sysfs_word(fd, "comm", scan->comm, sizeof scan->comm);
+    int r = look_at_fds(scan);
+    if (r < 0)
+        return r;
+    look_at_maps(scan);
+    if (scan->anon_device && scan->ret->n == before)
+        blame_anon_device(scan);
+    return 0;
+}
+
+int users_scan(const struct host *host, const struct nv_device *devices, size_t n,
+               struct users *ret, struct err *err)
+{
+    struct scan scan = {.host = host, .devices = devices, .n = n, .ret = ret};
+    ret->n = 0;
+    if (n == 0)
+        return 0;
+    if (n > NV_MAX_DEVICES)
+        return err_set(err, E2BIG, "more than %d devices", NV_MAX_DEVICES);
+    if (stat("/proc/self/exe", &scan.self) < 0)
+        return err_errno(err, "look at /proc/self/exe");
+    node_table_fill(&scan.nodes, host, devices, n);
+    int list_fd = host_openat(host, "/proc", O_RDONLY | O_DIRECTORY, err);
+    if (list_fd < 0)
+        return list_fd;
+    AUTO_CLOSEDIR DIR *dir = fdopendir(list_fd);
+    if (!dir) {
+        (void)close(list_fd);
+        return err_set(err, ENOMEM, "list /proc");
+    }
+    for (const struct dirent *e = readdir(dir); e; e = readdir(dir)) {
+        if (sysfs_number(e->d_name, INT_MAX / 10) <= 0)
+            continue;
+        if (look_at_process(&scan, list_fd, e->d_name) < 0)
+            return err_set(err, EACCES,
+                           "process %s can't be looked at (needs CAP_SYS_PTRACE), so it is not "
+                           "known who uses the devices",
+                           e->d_name);
+    }
+    return 0;
+}
+
+/* ---- before a step that would harm ---- */
+
+int users_name(const struct host *host, const struct nv_device *dev, struct err *err)
+{
+    struct err ignored = ERR_INIT;
+    struct users *users = xcalloc(1, sizeof *users);
+    if (users_scan(host, dev, 1, users, &ignored) == 0 && users->n > 0) {
+        const struct nv_holder *h = &users->list[0].holder;
+        (void)err_set(err, EBUSY, "in use by %s (pid %d, %s)%s", *h->comm ? h->comm : "a process",
+                      h->pid, h->what, users->n > 1 ? " and others" : "");
+    }
+    free(users);
+    err->code = EBUSY;
+    return -EBUSY;
+}
+
+/* VFIO lets a group be open once, by whatever way its devices are used. */
+static int try_group(const struct host *host, const struct nv_device *dev, struct err *err)
+{
+    char path[48];
+    (void)snprintf(path, sizeof path, "/dev/vfio/%d", dev->iommu_group);
+    AUTO_CLOSE int fd = host_openat(host, path, O_RDWR, err);
+    return fd == -EBUSY ? users_name(host, dev, err) : 0;
+}
+
+int users_refuse(const struct host *host, const struct nv_device *dev, struct err *err)
+{
+    if (*dev->driver && !dev->driver_is_vfio) {
+        struct users *users = xcalloc(1, sizeof *users);
+        int r = users_scan(host, dev, 1, users, err);
+        bool used = r == 0 && users->n > 0;
+        free(users);
+        return used ? users_name(host, dev, err) : r;
+    }
+    if (dev->group_node) {
+        int r = try_group(host, dev, err);
+        if (r < 0)
+            return r;
+    }
+    /* a device that VFIO has awake is open in some process, also by character device alone (REF-L 6.7) */
+    if (dev->driver_is_vfio && dev->enabled) {
+        (void)err_set(err, EBUSY, "someone has it open through VFIO");
+        return users_name(host, dev, err);
+    }
+    return 0;
+}

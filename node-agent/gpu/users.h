@@ -1,0 +1,43 @@
+/* Who uses a device (REF-L 6.7): processes with its VFIO group, its character device, /dev/nvidia*, its resource0 or
+ * a mapping of one of these. No driver link does not mean that nobody does. */
+#ifndef CCN_GPU_USERS_H
+#define CCN_GPU_USERS_H
+
+#include <stddef.h>
+
+#include "base/err.h"
+#include "base/host.h"
+#include "node-agent/gpu/device.h"
+
+#define USERS_MAX 512 /* found on one node; more are not told apart any more */
+
+struct user {
+    char bdf[BDF_SIZE];
+    struct nv_holder holder;
+};
+
+struct users {
+    size_t n;
+    struct user list[USERS_MAX];
+};
+
+/**
+ * users_scan() - every process below /proc of the host
+ * @devices: n devices to look for, as inventory_scan() gives them
+ * Processes of this program itself (same executable file) are not users.
+ * Return: 0; -EACCES some process could not be looked at: then nothing is known; -errno.
+ */
+int users_scan(const struct host *host, const struct nv_device *devices, size_t n,
+               struct users *ret, struct err *err);
+
+/**
+ * users_refuse() - quick test before a step that would harm a user, at the price of one open(2)
+ * VFIO lets a group be opened once; only where a host driver has the device is /proc searched.
+ * Return: 0 nobody; -EBUSY naming who; -errno.
+ */
+int users_refuse(const struct host *host, const struct nv_device *dev, struct err *err);
+
+/* users_name() - add to an -EBUSY error who it is, if that can be found out. Return: -EBUSY. */
+int users_name(const struct host *host, const struct nv_device *dev, struct err *err);
+
+#endif

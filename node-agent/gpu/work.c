@@ -1,0 +1,150 @@
+#include "node-agent/gpu/work.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <unistd.h>
+
+#include "node-agent/gpu/inventory.h"
+#include "node-agent/gpu/lock.h"
+#include "node-agent/gpu/users.h"
+
+/* Hopper's privileged register ring; NVIDIA's tool sets it up before it talks to the FSP and after every reset. */
+enum {
+    PRIV_RING_COMMAND = 0x12004c,
+    PRIV_RING_INIT = 0x4,
+    PRIV_RING_GLOBAL = 0x122204,
+    PRIV_RING_2 = 0x2
+};
+
+int work_lock(struct work *work, struct err *err)
+{
+    if (work->lock_fd >= 0)
+        return 0;
+    int fd = lock_take(&work->host, work->lock_dir, work->target, err);
+    if (fd < 0)
+        return fd;
+    work->lock_fd = fd;
+    return 0;
+}
+
+void work_close(struct work *work)
+{
+    regs_close(work->regs);
+    work->regs = NULL;
+    work->open = false;
+    work->has_chip = false;
+    work->priv_ring = false;
+}
+
+/* From configuration space to a chip with a name. */
+static int identify(struct work *work, struct err *err)
+{
+    struct regs *regs = work->regs;
+    int r = chip_read_config(regs, &work->config, err);
+    if (r == 0)
+        r = chip_wake(regs, &work->config, err);
+    if (r == 0)
+        r = chip_wait_firewall(regs, &work->config, err);
+    if (r == 0)
+        r = chip_identify(regs, &work->config, work->dev.chip, &work->chip, err);
+    if (r == 0)
+        r = chip_check_recovery(regs, work->chip, err);
+    return r;
+}
+
+int work_open(struct work *work, struct err *err)
+{
+    if (work->open)
+        return 0;
+    work_close(work);
+    int r = work_lock(work, err);
+    if (r == 0)
+        r = inventory_read(&work->host, work->target, &work->dev, err);
+    /* reading must not get in the way of a VM that is about to start: its group is not tried here */
+    if (r == 0 && work->dev.driver_is_vfio && work->dev.enabled) {
+        (void)err_set(err, EBUSY, "someone has it open through VFIO");
+        return users_name(&work->host, &work->dev, err);
+    }
+    if (r == 0)
+        r = power_hold(&work->power, &work->host, work->target, err);
+    if (r == 0)
+        r = regs_open_sysfs(&work->host, work->target, &work->regs, err);
+    if (r == 0)
+        r = identify(work, err);
+    if (r == -EBUSY) /* the mapping was refused or revoked: VFIO has it */
+        return users_name(&work->host, &work->dev, err);
+    if (r < 0)
+        return r;
+    knobs_setup(&work->knobs, work->regs, work->chip);
+    work->has_chip = true;
+    work->open = true;
+    return 0;
+}
+
+int work_open_mailbox(struct work *work, struct err *err)
+{
+    int r = work_open(work, err);
+    if (r == 0)
+        r = chip_wait_boot(work->regs, work->chip, &work->config, err);
+    if (r < 0 || work->chip->family != CHIP_HOPPER || work->priv_ring)
+        return r;
+    r = regs_write(work->regs, PRIV_RING_COMMAND, PRIV_RING_INIT, err);
+    if (r == 0)
+        r = regs_write(work->regs, PRIV_RING_GLOBAL, PRIV_RING_2, err);
+    work->priv_ring = r == 0;
+    return r;
+}
+
+void work_end(struct work *work)
+{
+    struct err ignored = ERR_INIT;
+    work_close(work);
+    (void)power_release(&work->power, &work->host, &ignored);
+    if (work->lock_fd >= 0)
+        (void)close(work->lock_fd);
+    work->lock_fd = -1;
+    host_close(&work->host);
+}
+
+const char *work_cure(const struct work *work, const struct err *err)
+{
+    if (work->cure)
+        return work->cure;
+    switch (err->code) {
+    case EBUSY:
+        return "stop the pod, VM or process that uses it, or wait until it ends";
+    case EPERM:
+        return "kernel lockdown (Secure Boot) forbids it; boot without lockdown to change the mode";
+    case EACCES:
+        return "allow in-band changes of CC mode through the management controller (BMC), or run "
+               "with the "
+               "capabilities the documentation lists";
+    case EREMOTEIO:
+        return err->device_status == KNOB_STATUS_UNKNOWN
+                   ? "update the firmware of the GPU or HGX board"
+                   : "reset the device; if it stays so, power the host off and on";
+    case EBADMSG:
+    case ETIMEDOUT:
+        return "make sure that no VM or other tool uses the device, reset it; if it stays so, "
+               "power the host off "
+               "and on";
+    case ENOTRECOVERABLE:
+        return "reset the device; if it stays so, power the host off and on, then update or "
+               "re-flash its firmware";
+    case ENXIO:
+        return "switch the IOMMU on in the firmware and with intel_iommu=on (Intel) on the kernel "
+               "command line";
+    case EADDRINUSE:
+        return "unbind the other function from its driver, or move the card to a slot with a group "
+               "of its own";
+    case ENOTTY:
+        return "look into the kernel log; remove the device and rescan the bus, or power the host "
+               "off and on";
+    case ENODEV:
+        return "look into the kernel log for PCIe errors; remove the device and rescan the bus, or "
+               "power the host "
+               "off and on";
+    default:
+        return NULL;
+    }
+}
