@@ -62,6 +62,7 @@ struct att_options {
     const uint8_t
         *nonce; /* ATT_NONCE_SIZE bytes: the one the caller chose; never taken from the evidence */
     int64_t at; /* evaluation time, seconds since 1970 */
+    bool at_replaced; /* @at is not the clock: recorded in the claims */
     const char
         *device_root_pem; /* NULL: the pinned NVIDIA Device Identity CA; otherwise replaces it */
     const char
@@ -130,7 +131,7 @@ enum att_mark { ATT_PASS, ATT_FAIL, ATT_NOTE };
 /* One rule that was applied. Borrowed from the verdict. */
 struct att_line {
     enum att_mark mark;
-    const char *subject; /* "GPU-0", "NVSWITCH-2", a file, or "" */
+    const char *subject; /* "GPU-0", "SWITCH-2", a file, or "" */
     const char *
         rule; /* stable name: "report.nonce", "rim.signature", … (docs/attestation.md lists them) */
     const char *text; /* what was seen */

@@ -92,8 +92,12 @@ struct rpc_server;
  */
 struct rpc_server *rpc_listen(struct rpc *rpc, const struct host *host, const char *dir,
                               const char *name, const struct rpc_service *service, struct err *err);
-/* rpc_server_present() - the socket file is there and is ours */
-bool rpc_server_present(const struct rpc_server *server);
+enum rpc_presence {
+    RPC_SOCKET_OURS,
+    RPC_SOCKET_GONE,  /* no file, or one behind which nobody listens */
+    RPC_SOCKET_TAKEN, /* somebody else listens under the name: a newer instance */
+};
+enum rpc_presence rpc_server_presence(const struct rpc_server *server);
 /* rpc_server_rebind() - a new socket under the same name, after someone removed it; connections and streams go on. */
 int rpc_server_rebind(struct rpc_server *server, struct err *err);
 /**
@@ -121,9 +125,10 @@ struct rpc_result {
     enum rpc_status status; /* what the peer (or the transport) said */
     const uint8_t *data;    /* the answer's bytes when r == 0; may be NULL with n == 0 */
     size_t n;
-    /* ENOENT no such socket, ECONNREFUSED nobody listens (with the path), ETIMEDOUT silent until the deadline, ENOSYS the
-     * peer does not know the method (UNIMPLEMENTED), EREMOTEIO the peer said no (its number in device_status, its
-     * text in the message), EBADMSG what came was not gRPC or larger than allowed, ECONNRESET the peer went away. */
+    /* ENOENT no such socket, ECONNREFUSED nobody listens, ECONNRESET the peer went away or does not talk gRPC,
+     * ETIMEDOUT silent until the deadline, ENOSYS it does not know the method (UNIMPLEMENTED), EREMOTEIO it said no (its
+     * number in device_status, its text in the message), EFBIG more than allowed, EBADMSG no message. All name the
+     * method and the socket. */
     struct err err;
 };
 

@@ -11,9 +11,10 @@
 #include "base/auto.h"
 #include "base/rpc_internal.h"
 
-#define MAX_STREAMS 64       /* open calls per connection */
-#define STOP_PATIENCE_MS 300 /* then peers that do not read are cut off */
-#define ACCEPT_PAUSE_MS 100  /* out of descriptors: do not spin */
+#define MAX_STREAMS 64 /* open calls per connection */
+#define STOP_PATIENCE_MS                                                                           \
+    150 /* for peers to close their connections; then as long for calls that still run */
+#define ACCEPT_PAUSE_MS 100 /* out of descriptors: do not spin */
 
 /* A request for the next call of one method, or (method NULL) of any unknown one. Always armed: what no request
  * waits for would hang until the client's deadline. */
@@ -77,8 +78,9 @@ struct rpc_server {
     struct connection *connections;
     size_t n_connections;
     struct rpc_stream *streams;
-    int held; /* slots, calls and the shutdown that gRPC still holds */
-    bool stopping;
+    int held;      /* slots, calls and the shutdown that gRPC still holds */
+    bool stopping; /* no new calls */
+    bool shutting; /* gRPC was told */
     struct rpc_tag shutdown;
     void (*done)(void *arg);
     void *done_arg;
@@ -363,7 +365,7 @@ static void call_arrived(void *owner, bool ok)
     if (!slot->method)
         grpc_call_details_destroy(&slot->details);
     if (ok) {
-        if (!server->stopping)
+        if (!server->shutting)
             arm(slot); /* before the service runs */
         serve(server, slot->method, call, payload);
     }
@@ -374,11 +376,18 @@ static void call_arrived(void *owner, bool ok)
 
 /* ---- connections ---- */
 
+static void begin_shutdown(struct rpc_server *server);
+
 static void connection_ended(void *arg, int fd, uint32_t events)
 {
+    struct connection *c = arg;
+    struct rpc_server *server = c->server;
     (void)fd;
-    if (events & (EPOLLHUP | EPOLLERR))
-        close_connection(arg);
+    if (!(events & (EPOLLHUP | EPOLLERR)))
+        return;
+    close_connection(c);
+    if (server->stopping && !server->shutting && server->n_connections == 0)
+        begin_shutdown(server);
 }
 
 static void take_connection(struct rpc_server *server, int fd)
@@ -479,9 +488,14 @@ struct rpc_server *rpc_listen(struct rpc *rpc, const struct host *host, const ch
     return server;
 }
 
-bool rpc_server_present(const struct rpc_server *server)
+enum rpc_presence rpc_server_presence(const struct rpc_server *server)
 {
-    return rpc_socket_is(server->host, server->dir, server->name, &server->id);
+    if (rpc_socket_is(server->host, server->dir, server->name, &server->id))
+        return RPC_SOCKET_OURS;
+    struct err err;
+    AUTO_FREE char *path = xasprintf("%s/%s", server->dir, server->name);
+    AUTO_CLOSE int fd = rpc_socket_connect(server->host, path, &err);
+    return fd >= 0 ? RPC_SOCKET_TAKEN : RPC_SOCKET_GONE;
 }
 
 static void stop_listening(struct rpc_server *server)
@@ -517,16 +531,32 @@ static void cut_off(void *arg)
     grpc_server_cancel_all_calls(server->server);
 }
 
+static void begin_shutdown(struct rpc_server *server)
+{
+    server->shutting = true;
+    server->shutdown = (struct rpc_tag){.fn = shut_down, .owner = server};
+    server->held++;
+    loop_cancel(TAKE(server->stop_limit));
+    server->stop_limit = loop_add_timer(server->rpc->loop, STOP_PATIENCE_MS, cut_off, server);
+    grpc_server_shutdown_and_notify(server->server, server->rpc->cq, &server->shutdown);
+}
+
+static void no_more_patience(void *arg)
+{
+    struct rpc_server *server = arg;
+    server->stop_limit = NULL;
+    begin_shutdown(server);
+}
+
 static void begin_stop(struct rpc_server *server)
 {
     server->stopping = true;
     rpc_socket_unlink(server->host, server->dir, server->name, &server->id);
     stop_listening(server);
-    server->shutdown = (struct rpc_tag){.fn = shut_down, .owner = server};
-    server->held++;
-    grpc_server_shutdown_and_notify(server->server, server->rpc->cq, &server->shutdown);
 }
 
+/* gRPC's shutdown sends GOAWAY and PING, after which some peers look at nothing any more, not even at what came before.
+ * So the streams end first, and a peer that closes its connection then has seen all. */
 void rpc_server_stop(struct rpc_server *server, void (*done)(void *arg), void *arg)
 {
     if (server->stopping)
@@ -536,7 +566,11 @@ void rpc_server_stop(struct rpc_server *server, void (*done)(void *arg), void *a
     for (struct rpc_stream *s = server->streams; s; s = s->next)
         rpc_stream_finish(s, RPC_OK, NULL);
     begin_stop(server);
-    server->stop_limit = loop_add_timer(server->rpc->loop, STOP_PATIENCE_MS, cut_off, server);
+    if (server->n_connections == 0)
+        begin_shutdown(server);
+    else
+        server->stop_limit =
+            loop_add_timer(server->rpc->loop, STOP_PATIENCE_MS, no_more_patience, server);
 }
 
 void rpc_server_kill(struct rpc_server *server)
@@ -544,6 +578,8 @@ void rpc_server_kill(struct rpc_server *server)
     server->service = NULL;
     if (!server->stopping)
         begin_stop(server);
+    if (!server->shutting)
+        begin_shutdown(server);
     loop_cancel(TAKE(server->stop_limit));
     grpc_server_cancel_all_calls(server->server);
 }

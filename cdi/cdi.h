@@ -85,6 +85,9 @@ struct cdi_sync_result {
 int cdi_sync(const struct host *host, const char *dir, const struct cdi_specs *specs, bool durable,
              struct cdi_sync_result *ret, struct err *err);
 
+/* cdi_has_ours() - whether @dir has a file of ours */
+bool cdi_has_ours(const struct host *host, const char *dir);
+
 enum cdi_severity {
     CDI_NOTE,    /* worth knowing */
     CDI_WARNING, /* a consumer that we know of refuses it: Kata's Go shim, an old podman */

@@ -196,3 +196,17 @@ int cdi_sync(const struct host *host, const char *dir, const struct cdi_specs *s
         *ret = sync.result;
     return sync.r;
 }
+
+bool cdi_has_ours(const struct host *host, const char *dir)
+{
+    struct cdi_names names = {0};
+    struct err err = ERR_INIT;
+    const struct sync sync = {.host = host, .dir = dir};
+    bool found = false;
+    if (cdi_list_files(host, dir, &names, &err) < 0)
+        return false;
+    for (size_t i = 0; i < names.n && !found; i++)
+        found = !names.is_dir[i] && is_ours(&sync, names.names[i]);
+    cdi_names_free(&names);
+    return found;
+}

@@ -65,7 +65,7 @@ void endpoint_offer(struct endpoint *e, struct offer *offer)
     size_t n_old = 0, n_new = 0;
     AUTO_FREE uint8_t *before = service_list(e->offer, &n_old);
     AUTO_FREE uint8_t *after = service_list(offer, &n_new);
-    offer_free(e->offer);
+    dp_offer_free(e->offer);
     e->offer = offer;
     if (n_old != n_new || memcmp(before, after, n_new) != 0)
         send_list(e, offer);
@@ -296,18 +296,33 @@ static const char *outdated(struct endpoint *e, bool rebound)
     return NULL;
 }
 
-/* Return: 1 the socket is there, 2 it had to be made again, -errno */
+enum { SOCKET_FINE, SOCKET_REMADE, SOCKET_TAKEN };
+
 static int ensure_socket(struct endpoint *e, struct err *err)
 {
     if (!e->server) {
         e->server = rpc_listen(e->rpc, e->options->host, e->options->directory, e->socket,
                                &e->service, err);
-        return e->server ? 1 : -err->code;
+        return e->server ? SOCKET_FINE : -err->code;
     }
-    if (rpc_server_present(e->server))
-        return 1;
+    enum rpc_presence presence = rpc_server_presence(e->server);
+    if (presence == RPC_SOCKET_OURS)
+        return SOCKET_FINE;
+    if (presence == RPC_SOCKET_TAKEN)
+        return SOCKET_TAKEN;
     int r = rpc_server_rebind(e->server, err);
-    return r < 0 ? r : 2;
+    return r < 0 ? r : SOCKET_REMADE;
+}
+
+/* The newer instance has the resource: fighting for the name would leave the node without either. */
+static void stand_back(struct endpoint *e, int retry_absent_ms)
+{
+    retry_in(e, retry_absent_ms);
+    if (!e->standing_back)
+        tell(e, DP_TROUBLE,
+             "another instance of this plugin has taken over the socket; this one waits until it "
+             "is gone");
+    e->standing_back = true;
 }
 
 /* Our own streams end before we register again: the end of an old stream would make kubelet drop the new one. Return:
@@ -339,7 +354,12 @@ void endpoint_check(struct endpoint *e, int retry_absent_ms)
         wait_for_kubelet(e, err.msg, retry_absent_ms);
         return;
     }
-    const char *why = outdated(e, r == 2);
+    if (r == SOCKET_TAKEN) {
+        stand_back(e, retry_absent_ms);
+        return;
+    }
+    e->standing_back = false;
+    const char *why = outdated(e, r == SOCKET_REMADE);
     if (!why && e->ended_because)
         why = e->ended_because;
     bool good = e->accepted && e->n_streams > 0;
@@ -432,7 +452,7 @@ void endpoint_free(struct endpoint *e)
     loop_cancel(e->end_timer);
     if (e->server)
         rpc_server_kill(e->server);
-    offer_free(e->offer);
+    dp_offer_free(e->offer);
     free(e->name);
     free(e);
 }

@@ -36,6 +36,7 @@ struct endpoint {
     bool registered;                  /* and the list is open: DP_REGISTERED was told */
     bool waiting;                     /* DP_WAITING was told */
     bool refused;                     /* DP_REFUSED was told */
+    bool standing_back;               /* a newer instance has the socket */
     const char *ended_because;        /* why we ended the streams ourselves */
     int64_t ending_since_ms;          /* 0: not */
     int64_t registered_at_ms;

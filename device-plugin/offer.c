@@ -108,7 +108,7 @@ static void free_device(struct dp_device *d)
     free_text(d->pcie_switch);
 }
 
-void offer_free(struct offer *offer)
+void dp_offer_free(struct offer *offer)
 {
     if (!offer)
         return;
@@ -136,7 +136,7 @@ static int check_unique(const struct dp_resource *resource, struct err *err)
     return 0;
 }
 
-struct offer *offer_new(const struct dp_resource *resource, struct err *err)
+struct offer *dp_offer_new(const struct dp_resource *resource, struct err *err)
 {
     if (check_name(resource->name ? resource->name : "", err) < 0)
         return NULL;
@@ -160,7 +160,7 @@ struct offer *offer_new(const struct dp_resource *resource, struct err *err)
     return offer;
 }
 
-int offer_find(const struct offer *offer, const void *id, size_t len)
+int dp_offer_find(const struct offer *offer, const void *id, size_t len)
 {
     for (size_t i = 0; i < offer->n; i++) {
         const char *known = offer->devices[i].id;

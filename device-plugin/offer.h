@@ -10,11 +10,11 @@ struct offer {
     struct dp_device *devices; /* strings owned; none is NULL but cdi */
 };
 
-/* offer_new() - Return: NULL with -EINVAL or -E2BIG in @err, naming the resource and the id */
-struct offer *offer_new(const struct dp_resource *resource, struct err *err);
-void offer_free(struct offer *offer); /* accepts NULL */
-/* offer_find() - index of an id of @len bytes, or -1 */
-int offer_find(const struct offer *offer, const void *id, size_t len);
+/* dp_offer_new() - Return: NULL with -EINVAL or -E2BIG in @err, naming the resource and the id */
+struct offer *dp_offer_new(const struct dp_resource *resource, struct err *err);
+void dp_offer_free(struct offer *offer); /* accepts NULL */
+/* dp_offer_find() - index of an id of @len bytes, or -1 */
+int dp_offer_find(const struct offer *offer, const void *id, size_t len);
 /* offer_short_name() - the part after the slash */
 const char *offer_short_name(const struct offer *offer);
 

@@ -161,7 +161,7 @@ static int check(const struct dp_resource *resources, size_t n, struct offer **o
                  struct err *err)
 {
     for (size_t i = 0; i < n; i++) {
-        offers[i] = offer_new(&resources[i], err);
+        offers[i] = dp_offer_new(&resources[i], err);
         if (!offers[i])
             return -err->code;
         for (size_t k = 0; k < i; k++)
@@ -203,7 +203,7 @@ int dp_set(struct dp *dp, const struct dp_resource *resources, size_t n, struct 
     if (r == 0)
         apply(dp, offers, n);
     for (size_t i = 0; i < n; i++)
-        offer_free(offers[i]);
+        dp_offer_free(offers[i]);
     return r;
 }
 

@@ -97,7 +97,7 @@ static void mark(const struct offer *offer, size_t n, const ProtobufCBinaryData 
                  enum preferred_state as, enum preferred_state *state)
 {
     for (size_t i = 0; i < n; i++) {
-        int k = offer_find(offer, ids[i].data, ids[i].len);
+        int k = dp_offer_find(offer, ids[i].data, ids[i].len);
         if (k >= 0 && (as == PREFERRED_TAKEN || offer->devices[k].healthy))
             state[k] = as;
     }
@@ -177,7 +177,7 @@ static bool check(const struct offer *offer, const struct dp_options *options,
                   const ProtobufCBinaryData *id, bool used[DP_MAX_DEVICES],
                   struct rpc_answer *answer)
 {
-    int k = offer_find(offer, id->data, id->len);
+    int k = dp_offer_find(offer, id->data, id->len);
     if (k < 0) {
         AUTO_FREE char *name = shown(id);
         answer_error(answer, RPC_INVALID_ARGUMENT, "unknown device %s of %s", name, offer->name);
@@ -295,7 +295,7 @@ static void grant_make(struct grant *g, const struct offer *offer,
     g->key = env_key(offer->name);
     g->bdfs = xstrdup("");
     for (size_t i = 0; i < n; i++) {
-        int k = offer_find(offer, container->device_ids[i].data, container->device_ids[i].len);
+        int k = dp_offer_find(offer, container->device_ids[i].data, container->device_ids[i].len);
         grant_device(g, &offer->devices[k]);
     }
     dp__env__init(&g->env);

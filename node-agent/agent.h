@@ -67,6 +67,10 @@ struct track {
     bool was_bound;      /* to VFIO, at the last look: for drift */
     bool told_unhealthy; /* an Event was written */
     int64_t acting_since_ms;
+    /* the last chain that succeeded: a device that is not as wanted right afterwards has failed */
+    int64_t done_ms;
+    enum cc_mode done_mode;
+    enum binding done_binding;
     enum worker_step step; /* running now; WORKER_STEP_MAX = none */
 };
 

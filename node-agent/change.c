@@ -11,6 +11,7 @@
 #define SOFT_RETRY_MS                                                                              \
     300 /* somebody else has it at this moment: another worker, a user who was quick */
 #define JOURNAL_RETRY_MS 5000
+#define SAME_AGAIN_MS 5000 /* the same change again so soon after it succeeded: it did not help */
 
 struct change {
     struct change *next;
@@ -22,6 +23,7 @@ struct change {
     char bdfs[NV_MAX_DEVICES]
              [BDF_SIZE]; /* by index of the plan: observation may move on meanwhile */
     enum cc_mode wanted[NV_MAX_DEVICES];
+    enum binding binding[NV_MAX_DEVICES];
 };
 
 static bool writes(const struct device_plan *d)
@@ -193,6 +195,11 @@ static void on_device(void *arg, size_t i, const struct act_device *result)
     }
     switch (result->result) {
     case ACT_DONE:
+        if (track && writes(&change->plan.devices[i])) {
+            track->done_ms = loop_now_ms(agent->loop);
+            track->done_mode = change->wanted[i];
+            track->done_binding = change->binding[i];
+        }
         on_success(agent, change, i, result);
         break;
     case ACT_FAILED:
@@ -275,6 +282,7 @@ static struct change *new_change(struct agent *agent)
     for (size_t i = 0; i < change->n; i++) {
         memcpy(change->bdfs[i], agent->observed->devices[i].dev.bdf, BDF_SIZE);
         change->wanted[i] = agent->intent->devices[i].mode;
+        change->binding[i] = agent->intent->devices[i].binding;
         change->plan.devices[i].n_steps = 0;
     }
     return change;
@@ -345,13 +353,36 @@ static bool is_withdrawn_and_idle(struct agent *agent, const char *bdf)
     return track && track->withdrawn && !track->querying && !track->acting;
 }
 
+/* Every step succeeded and still the device is not as wanted: without this the same would be done again for ever. */
+static bool was_in_vain(struct agent *agent, size_t i)
+{
+    const struct observed_device *seen = &agent->observed->devices[i];
+    struct track *track = agent_track(agent, seen->dev.bdf);
+    const struct device_intent *wish = &agent->intent->devices[i];
+    int64_t now = loop_now_ms(agent->loop);
+    if (!track || track->done_ms == 0 || now - track->done_ms > SAME_AGAIN_MS ||
+        track->done_mode != wish->mode || track->done_binding != wish->binding)
+        return false;
+    track->done_ms = 0;
+    char text[300];
+    (void)snprintf(
+        text, sizeof text,
+        "every step succeeded, but now it is in mode %s and bound to %s; look for another "
+        "tool that changes it",
+        cc_mode_name(seen->report.active), *seen->dev.driver ? seen->dev.driver : "no driver");
+    log_error("device failed", "bdf", seen->dev.bdf, "error", text, NULL);
+    memory_failed(&agent->memory, seen->dev.bdf, text, now);
+    agent_kick(agent, LOOK_SYSFS, 0);
+    return true;
+}
+
 static size_t take_writes(struct agent *agent, struct change *change, bool *ret_missing)
 {
     size_t n = 0;
     *ret_missing = false;
     for (size_t i = 0; i < change->n; i++) {
         const struct device_plan *d = &agent->plan->devices[i];
-        if (!writes(d))
+        if (!writes(d) || was_in_vain(agent, i))
             continue;
         if (is_withdrawn_and_idle(agent, change->bdfs[i])) {
             change->plan.devices[i] = *d;

@@ -106,15 +106,16 @@ static const char *check_lease(const char *text)
 
 static const char *check_listen(const char *text)
 {
-    static const char wanted[] = "\"\" or ADDRESS:PORT, such as 127.0.0.1:9408";
-    if (!*text)
+    static const char wanted[] =
+        "\"\", ADDRESS:PORT such as 127.0.0.1:9408 (port 0 = any), or unix:/PATH";
+    if (!*text || strncmp(text, "unix:/", 6) == 0)
         return NULL;
     const char *colon = strrchr(text, ':');
-    if (!colon || colon == text || strlen(colon + 1) > 5 || !isdigit((unsigned char)colon[1]))
+    if (!colon || strlen(colon + 1) > 5 || !isdigit((unsigned char)colon[1]))
         return wanted;
     char *end;
     unsigned long port = strtoul(colon + 1, &end, 10);
-    if (*end || port == 0 || port > 65535)
+    if (*end || port > 65535)
         return wanted;
     for (const char *p = text; p < colon; p++) {
         if (!isxdigit((unsigned char)*p) && !strchr(".:[]", *p))

@@ -4,6 +4,7 @@
 #include "base/auto.h"
 #include "base/log.h"
 #include "node-agent/agent.h"
+#include "node-agent/naming.h"
 
 #define FIRST_BUSY_POLL_MS 500 /* someone is waited for, and has just been found */
 #define HELD_POLL_MS 5000  /* devices are in use and nobody waits: their release is noticed then */
@@ -237,7 +238,7 @@ static void publish(struct agent *agent)
             p->retrying = track->retrying;
             p->acting_ms = loop_now_ms(agent->loop) - track->acting_since_ms;
         }
-        serving_resource(&agent->config, dev, p->resource, sizeof p->resource);
+        naming_resource(&agent->config, dev, p->resource, sizeof p->resource);
     }
     struct publish_input in = {
         .config = &agent->config,

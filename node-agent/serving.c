@@ -7,7 +7,7 @@
 #include "base/auto.h"
 #include "base/fs.h"
 #include "cdi/cdi.h"
-#include "device-plugin/ids.h"
+#include "node-agent/naming.h"
 
 /* One device in the list of its resource. */
 struct item {
@@ -54,27 +54,6 @@ static const struct item *find_const(const struct serving *serving, const char *
             return &serving->items[i];
     }
     return NULL;
-}
-
-void serving_resource(const struct config *config, const struct nv_device *dev, char *ret,
-                      size_t room)
-{
-    char id[16];
-    (void)snprintf(id, sizeof id, "%04x:%04x", dev->vendor_id, dev->device_id);
-    const char *name = dev->resource;
-    if (config->naming == NAMING_ALIAS)
-        name = dev->kind == NV_KIND_GPU ? config->gpu_alias : config->switch_alias;
-    if (!*name)
-        name = dev->resource; /* an empty alias: by model, as the peers mean it */
-    for (size_t i = 0; i < config->names.n; i++) {
-        if (strcmp(config->names.pairs[i].key, id) == 0)
-            name = config->names.pairs[i].value;
-    }
-    for (size_t i = 0; i < config->names.n; i++) {
-        if (strcmp(config->names.pairs[i].key, dev->bdf) == 0)
-            name = config->names.pairs[i].value;
-    }
-    (void)snprintf(ret, room, "nvidia.com/%s", name);
 }
 
 /* ---- Allocate: the last look ---- */
@@ -213,7 +192,7 @@ static void fill_item(struct serving *serving, const struct config *config,
 {
     const struct nv_device *dev = &seen->dev;
     (void)snprintf(item->bdf, sizeof item->bdf, "%s", dev->bdf);
-    serving_resource(config, dev, item->resource, sizeof item->resource);
+    naming_resource(config, dev, item->resource, sizeof item->resource);
     (void)snprintf(item->driver, sizeof item->driver, "%s", dev->driver);
     (void)snprintf(item->cdev, sizeof item->cdev, "%s", dev->cdev);
     item->numa_node = dev->numa_node;
@@ -226,12 +205,10 @@ static void fill_item(struct serving *serving, const struct config *config,
 
     /* A number is known only while it is bound; meanwhile it keeps the one that kubelet has seen. */
     struct item *old = find_item(serving, dev->bdf);
-    struct dp_names names = {dev->bdf, dev->iommu_group, dev->cdev};
-    enum dp_id_style style = config->device_id_style == DEVICE_ID_NUMBER ? DP_ID_NUMBER : DP_ID_BDF;
     if (old && *old->id && !dev->driver_is_vfio)
         (void)snprintf(item->id, sizeof item->id, "%s", old->id);
     else
-        dp_id(style, &names, item->id, sizeof item->id);
+        naming_id(config, dev, item->id, sizeof item->id);
     if (old)
         (void)snprintf(item->pcie_switch, sizeof item->pcie_switch, "%s", old->pcie_switch);
     else
@@ -345,20 +322,17 @@ static int write_cdi(struct serving *serving, const struct config *config, struc
         if (!item->healthy)
             continue;
         struct cdi_device *d = &devices[n++];
-        d->iommu_group = item->iommu_group;
-        (void)snprintf(d->bdf, sizeof d->bdf, "%s", item->bdf);
-        (void)snprintf(d->id, sizeof d->id, "%s", item->id);
-        (void)snprintf(d->class, sizeof d->class, "%.63s", strchr(item->resource, '/') + 1);
-        (void)snprintf(d->cdev, sizeof d->cdev, "%s", item->cdev);
-        (void)snprintf(d->indexed_class, sizeof d->indexed_class, "%.63s",
-                       item->is_switch ? "" : "pgpu");
+        struct nv_device dev = {.iommu_group = item->iommu_group};
+        dev.kind = item->is_switch ? NV_KIND_NVSWITCH : NV_KIND_GPU;
+        (void)snprintf(dev.bdf, sizeof dev.bdf, "%s", item->bdf);
+        (void)snprintf(dev.cdev, sizeof dev.cdev, "%s", item->cdev);
+        naming_cdi(&dev, item->resource, item->id, d);
     }
     struct cdi_specs specs = {0};
     int r = cdi_build(devices, n, &specs, err);
-    bool durable = strncmp(config->cdi_directory, "/run/", 5) != 0 &&
-                   strncmp(config->cdi_directory, "/var/run/", 9) != 0;
     if (r == 0)
-        r = cdi_sync(serving->options.host, config->cdi_directory, &specs, durable, NULL, err);
+        r = cdi_sync(serving->options.host, config->cdi_directory, &specs,
+                     naming_cdi_durable(config->cdi_directory), NULL, err);
     cdi_specs_free(&specs);
     free(devices);
     return r;

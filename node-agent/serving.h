@@ -28,10 +28,6 @@ struct serving *serving_new(const struct serving_options *options);
 void serving_stop(struct serving *serving, enum dp_stop how, void (*done)(void *arg), void *arg);
 void serving_free(struct serving *serving); /* accepts NULL */
 
-/* serving_resource() - "nvidia.com/NAME" under which a device is advertised by this configuration */
-void serving_resource(const struct config *config, const struct nv_device *dev, char *ret,
-                      size_t room);
-
 /**
  * serving_set() - bring both to what @plan allows (device_plan.serve)
  * Return: 0; negative: CDI files or lists could not be made as they must be, @err says which and the cure; nothing

@@ -54,7 +54,7 @@ struct cri_query;
  * @socket: path below the host root; "auto": the first of cri_sockets() that answers Version. Copied.
  * @timeout_ms: per call
  * @cb: once; @runtime is NULL when r < 0: -ENOENT no socket at all, -ECONNREFUSED nobody listens, -ETIMEDOUT,
- *   -ENOSYS only the API before runtime.v1 (containerd < 1.6, CRI-O < 1.23), -EBADMSG, -EREMOTEIO, -ECONNRESET
+ *   -ENOSYS only the API before runtime.v1 (containerd < 1.6, CRI-O < 1.23), -EBADMSG, -EFBIG, -EREMOTEIO, -ECONNRESET
  */
 struct cri_query *
 cri_ask(struct rpc *rpc, const struct host *host, const char *socket, int timeout_ms,

@@ -58,6 +58,7 @@ static const char *const *hand_over(struct strings *strings)
     const char *const *items;
     char **own = TAKE(strings->items);
     memcpy(&items, &own, sizeof items);
+    strings->n = 0;
     return items;
 }
 

@@ -156,13 +156,16 @@ void model_set_power(struct model *m, int hw, enum model_power p);
 void model_plug(struct model *m, int hw, bool in);
 bool model_dead(struct model *m, int hw); /* unplugged or fault dead */
 
-/* VFIO users. The first open and the last close are FLRs; an open revokes mappings of resource0 (generation moves).
+/* VFIO users. The first open and the last close are FLRs; the first use of a BAR through VFIO
+ * claims it: mappings of resource0 are revoked (generation moves) and refused until the last close.
  * Users are counted by process and go when it dies. */
 int model_vfio_open(struct model *m, int hw, pid_t pid);
 void model_vfio_close(struct model *m, int hw, pid_t pid);
 void model_vfio_forget(struct model *m, int hw,
                        pid_t pid); /* all opens of a process, as at its exec */
 int model_vfio_opens(struct model *m, int hw);
+void model_vfio_claim(struct model *m, int hw); /* as Linux vfio_pci_core_setup_barmap() */
+bool model_vfio_claimed(struct model *m, int hw);
 /* model_vfio_reset() - VFIO_DEVICE_RESET: an FLR; configuration comes back by itself */
 void model_vfio_reset(struct model *m, int hw);
 uint32_t model_map_generation(struct model *m, int hw);

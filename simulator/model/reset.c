@@ -302,6 +302,7 @@ static int opens(const struct device *d)
 
 static void last_closed(struct state *s, struct device *d)
 {
+    d->claimed = false;
     vfio_reset(s, d, false);
     d->power_before_open =
         d->power_before_open == MODEL_D3COLD ? MODEL_D3HOT : d->power_before_open;
@@ -344,7 +345,6 @@ static int open_locked(struct state *s, struct device *d, pid_t pid)
     if (opens(d) == 0) {
         d->power_before_open = d->power;
         set_power(d, MODEL_D0);
-        d->generation++;
         vfio_reset(s, d, true);
     }
     if (!u->opens)
@@ -417,6 +417,22 @@ int model_vfio_opens(struct model *m, int hw)
     int n = opens(d);
     unlock(m);
     return n;
+}
+
+void model_vfio_claim(struct model *m, int hw)
+{
+    struct device *d = device_at(m, hw);
+    if (!d)
+        return;
+    lock(m);
+    d->generation += !d->claimed;
+    d->claimed = true;
+    unlock(m);
+}
+
+bool model_vfio_claimed(struct model *m, int hw)
+{
+    return model_vfio_opens(m, hw) > 0 && device_at(m, hw)->claimed;
 }
 
 uint32_t model_map_generation(struct model *m, int hw)

@@ -106,6 +106,7 @@ struct device {
 
     struct user users[STATE_USERS];
     uint32_t generation;
+    bool claimed; /* vfio-pci has the BARs */
     int faults[MODEL_FAULTS];
     struct model_counters counters;
 };

@@ -215,6 +215,20 @@ unsigned insn_width(const uint8_t *code)
     return wide ? 8 : 4;
 }
 
+bool insn_stores_only(const uint8_t *code)
+{
+    static const uint8_t vector[] = {0x11, 0x13, 0x17, 0x29, 0x2b, 0x7e, 0x7f, 0xc3, 0xd6, 0xe7};
+    int i = 0;
+    while (i < INSN_MAX && is_prefix(code[i]))
+        i++;
+    if ((code[i] & 0xf0) == 0x40)
+        i++;
+    if (code[i] == 0xc4 || code[i] == 0xc5 || code[i] == 0xaa || code[i] == 0xab ||
+        code[i] == 0xa4 || code[i] == 0xa5)
+        return true;
+    return code[i] == 0x0f && memchr(vector, code[i + 1], sizeof vector);
+}
+
 /* --- running --------------------------------------------------------------------------------------------------- */
 
 static uint64_t mask_of(unsigned width)

@@ -40,6 +40,8 @@ bool insn_decode(const uint8_t *code, struct insn *ret);
 
 /* insn_width() - a guess of how many bytes an undecodable instruction moves: 4, 8 or 16 */
 unsigned insn_width(const uint8_t *code);
+/* insn_stores_only() - an undecodable instruction that writes without reading first: vector and string stores */
+bool insn_stores_only(const uint8_t *code);
 
 /**
  * insn_run() - carry it out on registers

@@ -118,7 +118,7 @@ static void step_begin(const struct region *r, uintptr_t addr, greg_t *gregs)
                       : PAGE;
     (void)syscall(SYS_mprotect, step.page, span, PROT_READ | PROT_WRITE);
     uint8_t bytes[STEP_BYTES];
-    if (!step.write) {
+    if (!step.write || !insn_stores_only(code)) {
         device_read(r->hw, r->bar, r->offset + (addr - r->start), bytes, step.width);
         memcpy((void *)addr, bytes, step.width);
     }

@@ -146,7 +146,7 @@ static void *map_resource(const struct file_id *id, void *addr, size_t length, i
     if (length == 0 || offset < 0 || (uint64_t)offset >= bar.size ||
         length > bar.size - (uint64_t)offset)
         return refuse(EINVAL);
-    if (model_vfio_opens(trap_model, id->hw) > 0)
+    if (model_vfio_claimed(trap_model, id->hw))
         return refuse(EINVAL);
     struct region what = {.offset = (uint64_t)offset,
                           .hw = id->hw,

@@ -448,6 +448,7 @@ void *vfio_map(int vfio, void *addr, size_t length, int flags, uint64_t offset)
         errno = EINVAL;
         return MAP_FAILED;
     }
+    model_vfio_claim(trap_model, hw);
     struct region what = {.offset = at, .hw = hw, .bar = (int)index, .vfio = vfio};
     return region_map(addr, length, flags, &what);
 }
@@ -495,6 +496,7 @@ static ssize_t device_access(int vfio, void *buf, size_t n, uint64_t offset, boo
         return fail(EINVAL);
     if (!(model_config_read(trap_model, hw, 4, 2) & 2))
         return fail(EIO);
+    model_vfio_claim(trap_model, hw);
     n = n < size - at ? n : size - at;
     for (size_t done = 0; done < n;) {
         unsigned chunk = piece(at + done, n - done);

@@ -317,7 +317,7 @@ static void add_links(struct pdev *dev)
     /* the audio function depends on the GPU of its slot: a device link, seen from the GPU as consumer:pci:… */
     if (strcmp(dev->spec->model, "audio") == 0) {
         char gpu[16], name[40];
-        (void)strcpy(gpu, dev->bdf);
+        (void)snprintf(gpu, sizeof gpu, "%s", dev->bdf);
         gpu[11] = '0';
         struct pdev *pf = pdev_find(gpu);
         (void)snprintf(name, sizeof name, "consumer:pci:%s", dev->bdf);

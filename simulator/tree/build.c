@@ -116,7 +116,7 @@ static int bridges_of(const struct profile_device *spec, struct pdev **ret, stru
 {
     char path[sizeof spec->path], *save = NULL;
     struct pdev *up = NULL;
-    (void)strcpy(path, spec->path);
+    (void)snprintf(path, sizeof path, "%s", spec->path);
     (void)strtok_r(path, "/", &save); /* the host bridge */
     for (char *bdf = strtok_r(NULL, "/", &save); bdf; bdf = strtok_r(NULL, "/", &save)) {
         up = bridge_at(bdf, up, err);

@@ -10,7 +10,7 @@
 #include "simulator/tree/platform.h"
 
 /* The log of writes keeps whole lines; when it is full the older half goes. */
-#define LOG_ROOM (256 * 1024)
+#define LOG_ROOM ((size_t)256 * 1024)
 
 static struct {
     char *text; /* LOG_ROOM + 1 bytes */

@@ -14,7 +14,7 @@
 #include "simulator/tree/host.h"
 #include "simulator/tree/out.h"
 
-#define ANSWER_MAX (1024 * 1024)
+#define ANSWER_MAX ((size_t)1024 * 1024)
 
 int ctl_ask(struct ctl *ctl, const char *file, const char *text)
 {

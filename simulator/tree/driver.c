@@ -2,6 +2,7 @@
  * and 6.8 of the reference; Linux drivers/base/bus.c and dd.c for the order. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "simulator/tree/kernel.h"
@@ -61,21 +62,22 @@ static bool group_claimed(const struct pdev *dev)
     return false;
 }
 
+static int probe_allowed(const struct driver *drv, const struct pdev *dev)
+{
+    if (!dev->present)
+        return -ENODEV;
+    if (dev->driver || (!drv->vfio && group_claimed(dev)))
+        return -EBUSY;
+    return drv->vfio && !dev->group ? -EINVAL : 0; /* Linux drivers/vfio: no IOMMU group */
+}
+
 int driver_attach(struct driver *drv, struct pdev *dev)
 {
     if (!matches(drv, dev))
         return -ENODEV;
     pdev_lock(dev);
-    int r = 0;
-    if (!dev->present)
-        r = -ENODEV;
-    else if (dev->driver)
-        r = -EBUSY;
-    else if (drv->vfio && !dev->group)
-        r = -EINVAL; /* Linux drivers/vfio: no IOMMU group, probe fails with EINVAL */
-    else if (!drv->vfio && group_claimed(dev))
-        r = -EBUSY;
-    else {
+    int r = probe_allowed(drv, dev);
+    if (r == 0) {
         link_driver(dev, drv);
         devnodes_bind(dev);
         if (drv->vfio) {
@@ -156,10 +158,15 @@ static int store_unbind(struct node *node, const char *text)
 
 static int parse_id(const char *text, uint32_t *ret)
 {
-    unsigned vendor = 0, device = 0;
-    if (sscanf(text, "%x %x", &vendor, &device) != 2 || vendor > 0xffff || device > 0xffff)
+    char *end = NULL;
+    unsigned long vendor = strtoul(text, &end, 16);
+    if (end == text || *end != ' ' || vendor > 0xffff)
         return -EINVAL;
-    *ret = vendor << 16 | device;
+    const char *second = end + 1;
+    unsigned long device = strtoul(second, &end, 16);
+    if (end == second || (*end && *end != ' ') || device > 0xffff) /* more numbers may follow */
+        return -EINVAL;
+    *ret = (uint32_t)(vendor << 16 | device);
     return 0;
 }
 

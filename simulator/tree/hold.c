@@ -59,9 +59,15 @@ static int hold_device(const char *root, const char *bdf, struct err *err)
         return err_errno(err, "VFIO_GROUP_SET_CONTAINER");
     if (ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) < 0)
         return err_errno(err, "VFIO_SET_IOMMU");
-    if (ioctl(group, VFIO_GROUP_GET_DEVICE_FD, bdf) < 0)
+    int device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, bdf);
+    if (device < 0)
         return err_errno(err, "VFIO_GROUP_GET_DEVICE_FD");
-    return 0;
+    /* as a VM does; the kernel takes the BAR away from resource0 only then */
+    struct vfio_region_info bar = {.argsz = sizeof bar, .index = VFIO_PCI_BAR0_REGION_INDEX};
+    if (ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &bar) < 0)
+        return err_errno(err, "VFIO_DEVICE_GET_REGION_INFO");
+    void *map = mmap(NULL, bar.size, PROT_READ, MAP_SHARED, device, (off_t)bar.offset);
+    return map == MAP_FAILED ? err_errno(err, "map BAR 0") : 0;
 }
 
 static int hold_cdev(const char *root, const char *bdf, struct err *err)
@@ -98,7 +104,7 @@ static int hold_nvidia(const char *root, const char *bdf, struct err *err)
     while (f && fgets(line, sizeof line, f)) {
         const char *at = strstr(line, " nvidia=");
         if (strncmp(line, bdf, strlen(bdf)) == 0 && at && at[8] >= '0' && at[8] <= '9') {
-            (void)snprintf(node, sizeof node, "/dev/nvidia%d", atoi(at + 8));
+            (void)snprintf(node, sizeof node, "/dev/nvidia%lu", strtoul(at + 8, NULL, 10));
             return keep(root, node, err);
         }
     }

@@ -15,7 +15,7 @@
 #include "base/host.h"
 #include "simulator/tree/beside.h"
 
-#define MODPROBE_MAX (4 * 1024 * 1024) /* statically linked: under 1 MB */
+#define MODPROBE_MAX ((size_t)4 * 1024 * 1024) /* statically linked: under 1 MB */
 
 /* drivers a variant-driver search finds (Linux scripts/mod writes these from the drivers' id tables):
  * vfio-pci matches everything, nvgrace-gpu Grace Hopper and Grace Blackwell (drivers/vfio/pci/nvgrace-gpu/main.c) */

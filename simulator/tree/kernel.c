@@ -84,7 +84,10 @@ static void fresh(struct pdev *dev)
     dev->d3cold_allowed = true;
     dev->vfio_no = dev->nvidia_no = -1;
     dev->opens = 0;
-    (void)strcpy(dev->reset_method, !dev->spec ? "" : function0 ? "flr bus" : "flr");
+    (void)snprintf(dev->reset_method, sizeof dev->reset_method, "%s",
+                   !dev->spec  ? ""
+                   : function0 ? "flr bus"
+                               : "flr");
 }
 
 void pdev_add(struct pdev *dev)

@@ -68,7 +68,7 @@ static int take_root(struct args *args, bool create, struct err *err)
     if (strcmp(full, "/") == 0)
         return err_set(err, EINVAL,
                        "the root must not be /: a simulated node never replaces the machine's own");
-    (void)strcpy(args->root, full);
+    (void)snprintf(args->root, sizeof args->root, "%s", full);
     args->serve.root = args->root;
     return 0;
 }
@@ -91,6 +91,49 @@ static int take_delay(struct args *args, const char *text)
     return 0;
 }
 
+static int take_scale(struct args *args, const char *text)
+{
+    char *end = NULL;
+    double scale = strtod(text, &end);
+    if (end == text || *end || !(scale >= 0 && scale <= 1000))
+        return -EINVAL;
+    args->serve.scale = scale;
+    return 0;
+}
+
+static int take_option(int c, struct args *args)
+{
+    switch (c) {
+    case 'p':
+        args->serve.profile = optarg;
+        return 0;
+    case 'r':
+        args->serve.root = optarg;
+        return 0;
+    case 'f':
+        args->serve.foreground = true;
+        return 0;
+    case 'j':
+        out_json(true);
+        return 0;
+    case 'n':
+        args->serve.device_nodes = true;
+        return 0;
+    case 's':
+        return take_scale(args, optarg);
+    case 'd':
+        return take_delay(args, optarg);
+    case 'h':
+        (void)fputs(usage, stdout);
+        exit(EXIT_SUCCESS);
+    case 'v':
+        (void)puts("ccnode-sim " CCN_VERSION);
+        exit(EXIT_SUCCESS);
+    default:
+        return -EINVAL;
+    }
+}
+
 static int take_options(int argc, char **argv, struct args *args)
 {
     static const struct option options[] = {
@@ -99,33 +142,11 @@ static int take_options(int argc, char **argv, struct args *args)
         {"delay", required_argument, NULL, 'd'},   {"device-nodes", no_argument, NULL, 'n'},
         {"json", no_argument, NULL, 'j'},          {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'v'},       {0}};
-    char *end = NULL;
     for (int c; (c = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
-        if (c == 'p')
-            args->serve.profile = optarg;
-        else if (c == 'r')
-            args->serve.root = optarg;
-        else if (c == 'f')
-            args->serve.foreground = true;
-        else if (c == 'j')
-            out_json(true);
-        else if (c == 'n')
-            args->serve.device_nodes = true;
-        else if (c == 's' && (args->serve.scale = strtod(optarg, &end)) >= 0 && end != optarg &&
-                 !*end)
+        if (take_option(c, args) == 0)
             continue;
-        else if (c == 'd' && take_delay(args, optarg) == 0)
-            continue;
-        else if (c == 'h') {
-            (void)fputs(usage, stdout);
-            exit(EXIT_SUCCESS);
-        } else if (c == 'v') {
-            (void)puts("ccnode-sim " CCN_VERSION);
-            exit(EXIT_SUCCESS);
-        } else {
-            (void)fprintf(stderr, "ccnode-sim: see ccnode-sim --help\n");
-            return -EINVAL;
-        }
+        (void)fprintf(stderr, "ccnode-sim: see ccnode-sim --help\n");
+        return -EINVAL;
     }
     return 0;
 }

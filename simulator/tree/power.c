@@ -136,7 +136,7 @@ static int real_reset(struct pdev *dev)
 {
     char methods[sizeof dev->reset_method], *save = NULL;
     int r = -ENOTTY;
-    (void)strcpy(methods, dev->reset_method);
+    (void)snprintf(methods, sizeof methods, "%s", dev->reset_method);
     power_wake(dev);
     struct model_saved saved;
     model_config_save(kernel.model, dev->hw, &saved);
@@ -222,20 +222,20 @@ static int store_reset_method(struct node *node, const char *text)
 {
     struct pdev *dev = node->owner;
     const char *all = dev->bdf[11] == '0' ? "flr bus" : "flr";
-    char copy[32], chosen[32] = "", *save = NULL;
+    char copy[32], chosen[sizeof dev->reset_method] = "", *save = NULL;
+    size_t len = 0;
     if (strcmp(text, "default") == 0)
         text = all;
     if (strlen(text) >= sizeof copy)
         return -EINVAL;
-    (void)strcpy(copy, text);
+    (void)snprintf(copy, sizeof copy, "%s", text);
     for (char *m = strtok_r(copy, " ", &save); m; m = strtok_r(NULL, " ", &save)) {
         bool known = strcmp(m, "flr") == 0 || (strcmp(m, "bus") == 0 && strstr(all, "bus"));
         if (!known || strstr(chosen, m))
             return -EINVAL;
-        (void)strcat(chosen, *chosen ? " " : "");
-        (void)strcat(chosen, m);
+        len += (size_t)snprintf(chosen + len, sizeof chosen - len, "%s%s", len ? " " : "", m);
     }
-    (void)strcpy(dev->reset_method, chosen);
+    (void)snprintf(dev->reset_method, sizeof dev->reset_method, "%s", chosen);
     return 0;
 }
 const struct node_ops reset_method_ops = {.show = show_reset_method, .store = store_reset_method};

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
 
@@ -65,17 +66,22 @@ static int fail(const struct doc *doc, const yaml_node_t *node, const char *what
                    node->start_mark.column + 1, what, value ? ": " : "", value ? value : "");
 }
 
-static int text_of(struct doc *doc, const yaml_node_t *node, const char **ret)
+/* Return: NULL with err set when it is no plain value */
+static const char *text_of(struct doc *doc, const yaml_node_t *node)
 {
-    if (node->type != YAML_SCALAR_NODE)
-        return fail(doc, node, "one value is wanted here", NULL);
+    if (node->type != YAML_SCALAR_NODE) {
+        (void)fail(doc, node, "one value is wanted here", NULL);
+        return NULL;
+    }
     const char *text = (const char *)node->data.scalar.value;
     size_t len = node->data.scalar.length;
-    for (size_t i = 0; i < len; i++)
-        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
-            return fail(doc, node, "control character in a value", NULL);
-    *ret = text;
-    return 0;
+    for (size_t i = 0; i < len; i++) {
+        if ((unsigned char)text[i] >= 0x20 && text[i] != 0x7f)
+            continue;
+        (void)fail(doc, node, "control character in a value", NULL);
+        return NULL;
+    }
+    return text;
 }
 
 bool profile_bdf_ok(const char *text)
@@ -110,7 +116,7 @@ static int store_text(struct doc *doc, const yaml_node_t *node, const struct key
         return fail(doc, node, "not a name", text);
     if (strcmp(key->name, "driver") == 0 && strcmp(text, "none") == 0)
         text = "";
-    (void)strcpy(to, text);
+    (void)snprintf(to, key->room, "%s", text);
     return 0;
 }
 
@@ -137,10 +143,9 @@ static int store_number(struct doc *doc, const yaml_node_t *node, const struct k
 
 static int store(struct doc *doc, const yaml_node_t *node, const struct key *key, void *base)
 {
-    const char *text = NULL;
-    int r = text_of(doc, node, &text);
-    if (r < 0)
-        return r;
+    const char *text = text_of(doc, node);
+    if (!text)
+        return -EINVAL;
     char *to = (char *)base + key->at;
     switch (key->take) {
     case TAKE_BDF:
@@ -176,11 +181,10 @@ static yaml_node_t *node_at(struct doc *doc, int index)
 /* default place: a root port of its own, one bus number below */
 static void default_path(struct profile_device *dev)
 {
-    unsigned domain = 0, bus = 0;
-    (void)sscanf(dev->bdf, "%x:%x:", &domain, &bus);
-    unsigned up = bus > 0 ? bus - 1 : 0;
-    (void)snprintf(dev->path, sizeof dev->path, "pci%04x:%02x/%04x:%02x:01.0", domain, up, domain,
-                   up);
+    unsigned long domain = strtoul(dev->bdf, NULL, 16), bus = strtoul(dev->bdf + 5, NULL, 16);
+    unsigned long up = bus > 0 ? bus - 1 : 0;
+    (void)snprintf(dev->path, sizeof dev->path, "pci%04lx:%02lx/%04lx:%02lx:01.0", domain, up,
+                   domain, up);
 }
 
 /* "pciDDDD:BB" and then bridges */
@@ -227,14 +231,13 @@ static int take_device(struct doc *doc, yaml_node_t *node, struct profile *p, co
     (void)snprintf(dev->driver, sizeof dev->driver, "%s", driver);
     for (yaml_node_pair_t *pair = node->data.mapping.pairs.start;
          pair < node->data.mapping.pairs.top; pair++) {
-        const char *name = NULL;
-        int r = text_of(doc, node_at(doc, pair->key), &name);
-        if (r < 0)
-            return r;
+        const char *name = text_of(doc, node_at(doc, pair->key));
+        if (!name)
+            return -EINVAL;
         const struct key *key = find_key(device_keys, ARRAY_LEN(device_keys), name);
         if (!key)
             return fail(doc, node_at(doc, pair->key), "unknown key of a device", name);
-        r = store(doc, node_at(doc, pair->value), key, dev);
+        int r = store(doc, node_at(doc, pair->value), key, dev);
         if (r < 0)
             return r;
     }
@@ -250,19 +253,19 @@ static int take_delays(struct doc *doc, yaml_node_t *node, struct profile *p)
         return fail(doc, node, "delays is a mapping of name: milliseconds", NULL);
     for (yaml_node_pair_t *pair = node->data.mapping.pairs.start;
          pair < node->data.mapping.pairs.top; pair++) {
-        const char *name = NULL, *value = NULL;
         struct err ignored = ERR_INIT;
         uint64_t ms = 0;
         yaml_node_t *key = node_at(doc, pair->key);
-        int r = text_of(doc, key, &name);
-        if (r < 0 || (r = text_of(doc, node_at(doc, pair->value), &value)) < 0)
-            return r;
+        const char *name = text_of(doc, key);
+        const char *value = name ? text_of(doc, node_at(doc, pair->value)) : NULL;
+        if (!value)
+            return -EINVAL;
         if (p->n_delays == PROFILE_MAX_DELAYS || strlen(name) >= sizeof p->delays[0].name)
             return fail(doc, key, "not a delay", name);
         if (parse_u64(value, 3600000, &ms, &ignored) < 0)
             return fail(doc, key, "milliseconds are wanted for", name);
         struct profile_delay *d = &p->delays[p->n_delays++];
-        (void)strcpy(d->name, name);
+        (void)snprintf(d->name, sizeof d->name, "%s", name);
         d->ms = (uint32_t)ms;
     }
     return 0;
@@ -290,11 +293,11 @@ static int take_top(struct doc *doc, yaml_node_t *root, struct profile *p)
     for (yaml_node_pair_t *pair = root->data.mapping.pairs.start;
          pair < root->data.mapping.pairs.top; pair++) {
         yaml_node_t *value = node_at(doc, pair->value);
-        const char *name = NULL;
-        int r = text_of(doc, node_at(doc, pair->key), &name);
-        if (r < 0)
-            return r;
+        const char *name = text_of(doc, node_at(doc, pair->key));
+        if (!name)
+            return -EINVAL;
         const struct key *key = find_key(top_keys, ARRAY_LEN(top_keys), name);
+        int r = 0;
         if (key)
             r = store(doc, value, key, p);
         else if (strcmp(name, "driver") == 0)
@@ -316,7 +319,7 @@ static int take_top(struct doc *doc, yaml_node_t *root, struct profile *p)
 int profile_parse(const char *text, size_t len, struct profile *ret, struct err *err)
 {
     if (len > PROFILE_MAX_BYTES)
-        return err_set(err, E2BIG, "a profile of %zu bytes: at most %d", len, PROFILE_MAX_BYTES);
+        return err_set(err, E2BIG, "a profile of %zu bytes: at most %zu", len, PROFILE_MAX_BYTES);
     yaml_parser_t parser;
     struct doc doc = {.err = err};
     if (!yaml_parser_initialize(&parser))

@@ -37,7 +37,7 @@
 
 #define PROFILE_MAX_DEVICES 64
 #define PROFILE_MAX_DELAYS 16
-#define PROFILE_MAX_BYTES (256 * 1024)
+#define PROFILE_MAX_BYTES ((size_t)256 * 1024)
 
 struct profile_device {
     char bdf[16];

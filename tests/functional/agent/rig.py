@@ -108,7 +108,7 @@ class Bench:
             self.run_sim("--profile", self.profile, "--scale", self.scale, *self.sim_options)
             self.env = dict(line.split("=", 1) for line in self.sim_tool("env").splitlines())
             if self.want_api:
-                self.api = standin.ApiServer(*self.api_options)
+                self.api = standin.ApiServer("--plain", *self.api_options)
             if self.want_kubelet:
                 self.start_kubelet()
             self.write_config(self.config_text)

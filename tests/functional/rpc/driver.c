@@ -3,6 +3,9 @@
  *   in   resource NAME / device key=value … / apply     what to offer: id healthy(0|1) numa node bdfs cdi reason partition switch
  *        allow / deny REASON                             what may_allocate says
  *        registered NAME                                 is it?
+ *        pods SOCKET MS / get SOCKET MS                  PodResources: List, is Get there?
+ *        cri SOCKET MS / sandboxes SOCKET MS             container runtime ("auto" for SOCKET)
+ *        has HANDLER / reads DIR                         of the runtime that the last "cri" found, for what comes next
  *        quiet                                           no lines about allocations
  *        stop keep|withdraw
  *   out  one line per event: "event KIND RESOURCE TEXT", "answer …", "stopped"
@@ -18,6 +21,8 @@
 #include "base/host.h"
 #include "base/rpc.h"
 #include "device-plugin/device_plugin.h"
+#include "node-agent/cri/cri.h"
+#include "node-agent/kubelet/pod_resources.h"
 
 #define MAX 64
 
@@ -32,7 +37,8 @@ struct driver {
     char *deny;
     char line[65536];
     size_t have;
-    bool quiet; /* no lines about allocations: a benchmark */
+    const char *handler, *dir; /* what the next "cri" is asked about */
+    bool quiet;                /* no lines about allocations: a benchmark */
     size_t n_texts;
     char *texts[65536]; /* freed at the end */
 };
@@ -129,6 +135,73 @@ static void apply(struct driver *d)
     forget(d);
 }
 
+static void pods_answered(void *arg, int r, const struct pod_list *list, const struct err *err)
+{
+    (void)arg;
+    for (size_t i = 0; list && i < list->n; i++)
+        say("held %s %s %s %s %s%s", list->held[i].namespace_, list->held[i].pod,
+            list->held[i].container, list->held[i].resource, list->held[i].id,
+            list->held[i].claim ? " claim" : "");
+    say("answer %d %s", r, r < 0 ? err->msg : "");
+}
+
+static void get_answered(void *arg, enum pod_resources_get get, const struct err *err)
+{
+    static const char *const names[] = {"unknown", "works", "missing"};
+    (void)arg;
+    say("answer %s %s", names[get], err->msg);
+}
+
+static void cri_answered(void *arg, int r, const struct cri_runtime *runtime, const struct err *err)
+{
+    static const char *const known[] = {"unknown", "no", "yes"};
+    const struct driver *d = arg;
+    if (runtime) {
+        say("runtime %s %s %s ready=%d %s", runtime->name, runtime->version, runtime->socket,
+            runtime->ready, runtime->not_ready_why);
+        for (size_t i = 0; i < runtime->n_handlers; i++)
+            say("handler %s", runtime->handlers[i]);
+        for (size_t i = 0; i < runtime->n_cdi_dirs; i++)
+            say("dir %s", runtime->cdi_dirs[i]);
+        say("cdi %s", known[runtime->cdi]);
+        say("has %s", known[cri_has_handler(runtime, d->handler ? d->handler : "")]);
+        say("reads %s", known[cri_reads_cdi_dir(runtime, d->dir ? d->dir : "")]);
+    }
+    say("answer %d %s", r, r < 0 ? err->msg : "");
+}
+
+static void sandboxes_answered(void *arg, int r, const struct cri_sandboxes *list,
+                               const struct err *err)
+{
+    (void)arg;
+    for (size_t i = 0; list && i < list->n; i++)
+        say("sandbox %s %s %s %s %s ready=%d", list->sandboxes[i].id, list->sandboxes[i].namespace_,
+            list->sandboxes[i].pod, list->sandboxes[i].uid, list->sandboxes[i].handler,
+            list->sandboxes[i].ready);
+    say("answer %d %s", r, r < 0 ? err->msg : "");
+}
+
+/* "SOCKET MS" */
+static bool query(struct driver *d, const char *line, char *rest)
+{
+    if (strcmp(line, "pods") != 0 && strcmp(line, "get") != 0 && strcmp(line, "cri") != 0 &&
+        strcmp(line, "sandboxes") != 0)
+        return false;
+    char *space = strchr(rest, ' ');
+    int ms = space ? atoi(space + 1) : 5000;
+    if (space)
+        *space = '\0';
+    if (strcmp(line, "pods") == 0)
+        (void)pod_resources_list(d->rpc, &d->host, rest, ms, pods_answered, d);
+    else if (strcmp(line, "get") == 0)
+        (void)pod_resources_probe_get(d->rpc, &d->host, rest, ms, get_answered, d);
+    else if (strcmp(line, "cri") == 0)
+        (void)cri_ask(d->rpc, &d->host, rest, ms, cri_answered, d);
+    else
+        (void)cri_list_sandboxes(d->rpc, &d->host, rest, ms, sandboxes_answered, d);
+    return true;
+}
+
 static void command(struct driver *d, char *line)
 {
     char *rest = strchr(line, ' ');
@@ -136,7 +209,13 @@ static void command(struct driver *d, char *line)
         *rest++ = '\0';
     else
         rest = line + strlen(line);
-    if (strcmp(line, "resource") == 0 && d->n_resources < MAX)
+    if (query(d, line, rest))
+        return;
+    if (strcmp(line, "has") == 0)
+        d->handler = keep(d, rest);
+    else if (strcmp(line, "reads") == 0)
+        d->dir = keep(d, rest);
+    else if (strcmp(line, "resource") == 0 && d->n_resources < MAX)
         d->resources[d->n_resources++].name = keep(d, rest);
     else if (strcmp(line, "device") == 0 && d->n_resources > 0)
         add_device(d, rest);

@@ -202,7 +202,11 @@ static void vfio_opens_and_closes_with_a_reset(void **state)
     assert_int_equal(model_set_knob(b.m, b.h100, 8, 1), 0);
     model_set_power(b.m, b.h100, MODEL_D3HOT);
     assert_int_equal(model_vfio_open(b.m, b.h100, me), 0);
+    assert_int_equal(model_map_generation(b.m, b.h100), before);
+    assert_false(model_vfio_claimed(b.m, b.h100));
+    model_vfio_claim(b.m, b.h100); /* the first use of a BAR takes it away from others */
     assert_int_not_equal(model_map_generation(b.m, b.h100), before);
+    assert_true(model_vfio_claimed(b.m, b.h100));
     assert_int_equal(model_vfio_open(b.m, b.h100, me), 0); /* a second one: no reset */
     assert_int_equal(model_vfio_opens(b.m, b.h100), 2);
     assert_int_equal(model_counters(b.m, b.h100).flr, 1);

@@ -273,6 +273,10 @@ static void others_are_left_to_the_single_step(void **state)
     assert_int_equal(insn_width((const uint8_t[INSN_MAX + 2]){0x66, 0x0f, 0x6f, 0x07}), 16);
     assert_int_equal(insn_width((const uint8_t[INSN_MAX + 2]){0x48, 0x87, 0x07}), 8);
     assert_int_equal(insn_width((const uint8_t[INSN_MAX + 2]){0xff, 0x07}), 4);
+    assert_true(insn_stores_only((const uint8_t[INSN_MAX + 2]){0x66, 0x0f, 0x7e, 0x07}));
+    assert_true(insn_stores_only((const uint8_t[INSN_MAX + 2]){0x0f, 0x11, 0x07}));
+    assert_true(insn_stores_only((const uint8_t[INSN_MAX + 2]){0xf3, 0xab}));
+    assert_false(insn_stores_only((const uint8_t[INSN_MAX + 2]){0xff, 0x07}));
     uint8_t endless[32];
     memset(endless, 0x66, sizeof endless);
     struct insn in;
