@@ -83,6 +83,8 @@ static void look_at_dir(struct look *look, const char *dir, unsigned index)
 static bool is_same_dir(const struct host *host, const char *a, const char *b)
 {
     struct err err = ERR_INIT;
+    if (strcmp(a, b) == 0)
+        return true;
     AUTO_CLOSE int x = host_open_dir(host, a, &err);
     AUTO_CLOSE int y = host_open_dir(host, b, &err);
     struct stat s, t;

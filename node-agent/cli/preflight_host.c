@@ -1,0 +1,218 @@
+/* Hardware, kernel and VFIO. Facts: drivers/iommu/amd/init.c (SNP and IOMMU modes), arch/x86/kvm (module parameters),
+ * drivers/vfio of Linux. */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/auto.h"
+#include "base/fs.h"
+#include "node-agent/cli/preflight.h"
+
+static bool is_amd(const struct preflight *p)
+{
+    return strcmp(p->cpu, "AuthenticAMD") == 0;
+}
+
+static bool is_intel(const struct preflight *p)
+{
+    return strcmp(p->cpu, "GenuineIntel") == 0;
+}
+
+static bool exists(const struct preflight *p, const char *path)
+{
+    struct err err = ERR_INIT;
+    AUTO_CLOSE int fd = host_openat(&p->cli->host, path, O_PATH, &err);
+    return fd >= 0;
+}
+
+static void check_rights(struct preflight *p)
+{
+    struct err err = ERR_INIT;
+    if (geteuid() != 0)
+        check_add(p, "rights", CHECK_WARNING,
+                  "run it as root: modes, bindings and the users of a device "
+                  "cannot be seen otherwise",
+                  "not running as root");
+    if (cli_workers(p->cli, &err) < 0)
+        check_add(p, "worker", CHECK_ERROR,
+                  "install ccnode completely: ccnode-device does what touches hardware", "%s",
+                  err.msg);
+}
+
+static void check_devices(struct preflight *p)
+{
+    const struct observed *o = &p->cli->observed;
+    size_t gpus = 0, switches = 0, capable = 0, host_driven = 0;
+    for (size_t i = 0; i < o->n; i++) {
+        const struct nv_device *dev = &o->devices[i].dev;
+        gpus += dev->kind == NV_KIND_GPU;
+        switches += dev->kind == NV_KIND_NVSWITCH;
+        capable += dev->kind == NV_KIND_GPU && *dev->chip;
+        host_driven += *dev->driver && !dev->driver_is_vfio;
+    }
+    check_add(p, "devices", gpus == 0 ? CHECK_ERROR : CHECK_OK,
+              gpus == 0
+                  ? "see with lspci -nn -d 10de: whether the firmware of the host enumerates them"
+                  : "",
+              "%zu GPUs and %zu NVSwitches", gpus, switches);
+    if (*o->unreadable)
+        check_add(p, "devices", CHECK_ERROR,
+                  "look at the kernel log for PCIe errors of that device", "%s", o->unreadable);
+    if (gpus > 0 && capable == 0)
+        check_add(p, "devices", CHECK_ERROR, "Confidential Computing needs Hopper or newer",
+                  "no GPU of this host has Confidential Computing");
+    else if (capable < gpus)
+        check_add(p, "devices", CHECK_NOTE,
+                  "leave them out with devices.exclude of the configuration",
+                  "%zu of %zu GPUs have no Confidential Computing", gpus - capable, gpus);
+    if (host_driven > 0)
+        check_add(p, "binding", CHECK_NOTE,
+                  "ccnode bind gives them to VFIO; the agent does it by itself",
+                  "%zu devices are driven by the host", host_driven);
+    if (p->in_vm)
+        check_add(p, "machine", CHECK_WARNING, "run ccnode on the machine that has the hardware",
+                  "this is itself a virtual machine");
+}
+
+static void check_iommu(struct preflight *p)
+{
+    if (p->facts.iommu) {
+        check_add(p, "iommu", CHECK_OK, "", "on");
+        return;
+    }
+    const char *cure = "switch the IOMMU on in the firmware (AMD-Vi, VT-d); on Intel add "
+                       "intel_iommu=on to the kernel "
+                       "command line; deploy/host does it";
+    if (is_amd(p))
+        cure = "switch AMD-Vi (IOMMU) on in the firmware and remove amd_iommu=off and iommu=off "
+               "from the kernel "
+               "command line; nothing has to be added there";
+    if (is_intel(p))
+        cure = "switch VT-d on in the firmware and add intel_iommu=on to the kernel command line; "
+               "deploy/host does it";
+    check_add(p, "iommu", CHECK_ERROR, cure,
+              "no IOMMU group exists: devices cannot be given to VFIO");
+}
+
+static void check_tee(struct preflight *p)
+{
+    if (p->facts.snp || p->facts.tdx) {
+        check_add(p, "tee", CHECK_OK, "", "%s guests can be started",
+                  p->facts.snp ? "SEV-SNP" : "TDX");
+        return;
+    }
+    bool passthrough = preflight_has_word(p->cmdline, "iommu=pt") ||
+                       preflight_has_word(p->cmdline, "iommu.passthrough=1");
+    const char *cure = "switch SEV-SNP (AMD) or TDX (Intel) on in firmware and kernel; deploy/host "
+                       "--check names what is "
+                       "missing";
+    if (is_amd(p) && passthrough)
+        cure = "remove iommu=pt from the kernel command line: the kernel refuses SEV-SNP with it";
+    else if (is_amd(p))
+        cure = "switch SMEE, SEV-SNP and the RMP table on in the firmware, and kvm_amd.sev_snp=1 "
+               "on the kernel command "
+               "line where the kernel does not do it by itself (6.11 and newer do)";
+    else if (is_intel(p))
+        cure = "switch TME-MT, TDX and the SEAM loader on in the firmware, and kvm_intel.tdx=1 "
+               "nohibernate on the kernel "
+               "command line (Linux 6.16 and newer, or the vendor's kernel)";
+    check_add(p, "tee", CHECK_ERROR, cure,
+              "neither SEV-SNP nor TDX is on: GPUs can be switched, but no confidential guest can "
+              "be started%s",
+              is_amd(p) && passthrough ? " (the kernel was started with iommu=pt)" : "");
+}
+
+static void check_lockdown(struct preflight *p)
+{
+    const char *lockdown = p->facts.lockdown;
+    if (*lockdown == '\0' || strcmp(lockdown, "none") == 0)
+        check_add(p, "lockdown", CHECK_OK, "", "off");
+    else
+        check_add(p, "lockdown", CHECK_ERROR,
+                  "switch Secure Boot off, or boot a kernel without lockdown, to change modes; "
+                  "binding works",
+                  "kernel lockdown is \"%s\" (Secure Boot): the kernel refuses the mapping of "
+                  "device registers, so that "
+                  "modes can neither be read nor changed",
+                  lockdown);
+}
+
+static void check_kernel(struct preflight *p)
+{
+    int major = 0, minor = 0;
+    char *end = NULL;
+    major = (int)strtol(p->facts.kernel, &end, 10);
+    if (end && *end == '.')
+        minor = (int)strtol(end + 1, NULL, 10);
+    if (major == 0)
+        check_add(p, "kernel", CHECK_SKIPPED, "", "the release is not known");
+    else if (major < 5 || (major == 5 && minor < 19))
+        check_add(p, "kernel", CHECK_WARNING, "use 5.19 or newer",
+                  "Linux %s is older than what was tried", p->facts.kernel);
+    else
+        check_add(p, "kernel", CHECK_OK, "", "Linux %s", p->facts.kernel);
+}
+
+static void check_vfio(struct preflight *p)
+{
+    bool driver = exists(p, "/sys/bus/pci/drivers/vfio-pci");
+    check_add(p, "vfio", driver ? CHECK_OK : CHECK_WARNING,
+              driver ? ""
+                     : "modprobe vfio-pci now, and for every boot a line \"vfio-pci\" in "
+                       "/etc/modules-load.d; "
+                       "deploy/host does it",
+              driver ? "driver vfio-pci is there" : "driver vfio-pci is not loaded");
+    if (p->facts.tdx && !p->facts.vfio_cdev)
+        check_add(p, "vfio", CHECK_WARNING,
+                  "use a kernel with CONFIG_IOMMUFD and CONFIG_VFIO_DEVICE_CDEV (6.6 and newer)",
+                  "TDX guests need iommufd, and this kernel has no VFIO character devices");
+    char text[64];
+    struct err err = ERR_INIT;
+    AUTO_CLOSE int dir =
+        host_open_dir(&p->cli->host, "/sys/module/vfio_iommu_type1/parameters", &err);
+    long limit = dir >= 0 && fs_read_attr(dir, "dma_entry_limit", text, sizeof text, &err) > 0
+                     ? strtol(text, NULL, 10)
+                     : 65535;
+    if (limit < 65535) /* the default; large guests need every entry of it */
+        check_add(p, "vfio", CHECK_WARNING,
+                  "remove the option dma_entry_limit of vfio_iommu_type1 from /etc/modprobe.d",
+                  "vfio_iommu_type1 allows %ld mappings per container only", limit);
+}
+
+static void check_groups(struct preflight *p)
+{
+    const struct observed *o = &p->cli->observed;
+    bool managed[NV_MAX_DEVICES];
+    size_t viable = 0, grouped = 0;
+    cli_managed(p->cli, managed);
+    for (size_t i = 0; i < o->n; i++) {
+        const struct nv_device *dev = &o->devices[i].dev;
+        if (!managed[i] || dev->iommu_group < 0)
+            continue;
+        grouped++;
+        viable += dev->group_viable;
+        if (!dev->group_viable)
+            check_add(p, "group", CHECK_ERROR,
+                      "bind the other function to VFIO or unbind it; where it is another device, "
+                      "move one of the two to "
+                      "a slot with its own root port (ACS)",
+                      "%s cannot be given to a guest: %s is in its IOMMU group %d", dev->bdf,
+                      dev->group_blocker, dev->iommu_group);
+    }
+    if (grouped > 0 && viable == grouped)
+        check_add(p, "group", CHECK_OK, "",
+                  "the IOMMU groups of all %zu managed devices are viable", grouped);
+}
+
+void preflight_host(struct preflight *p)
+{
+    check_rights(p);
+    check_devices(p);
+    check_kernel(p);
+    check_iommu(p);
+    check_tee(p);
+    check_lockdown(p);
+    check_vfio(p);
+    check_groups(p);
+}

@@ -1,0 +1,66 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "node-agent/cli/preflight.h"
+
+static void test_key(void **state)
+{
+    (void)state;
+    static const char toml[] = "[hypervisor.qemu]\n"
+                               "# cold_plug_vfio = \"no-port\"\n"
+                               "cold_plug_vfio_x = \"wrong\"\n"
+                               "  cold_plug_vfio = \"root-port\"  # why\n"
+                               "empty = \"\"\n"
+                               "number=20m # more\n"
+                               "yaml: value\n"
+                               "quoted: 'a # b'\n"
+                               "last = end";
+    char value[64] = "?";
+    assert_true(preflight_key(toml, "cold_plug_vfio", value, sizeof value));
+    assert_string_equal(value, "root-port");
+    assert_true(preflight_key(toml, "empty", value, sizeof value));
+    assert_string_equal(value, "");
+    assert_true(preflight_key(toml, "number", value, sizeof value));
+    assert_string_equal(value, "20m");
+    assert_true(preflight_key(toml, "yaml", value, sizeof value));
+    assert_string_equal(value, "value");
+    assert_true(preflight_key(toml, "quoted", value, sizeof value));
+    assert_string_equal(value, "a # b");
+    assert_true(preflight_key(toml, "last", value, sizeof value));
+    assert_string_equal(value, "end");
+    assert_false(preflight_key(toml, "cold_plug", value, sizeof value));
+    assert_false(preflight_key("", "a", value, sizeof value));
+    assert_false(preflight_key("a", "a", value, sizeof value));
+}
+
+static void test_key_is_bounded(void **state)
+{
+    (void)state;
+    char value[4];
+    assert_true(preflight_key("k = \"abcdefgh", "k", value, sizeof value));
+    assert_string_equal(value, "abc");
+}
+
+static void test_word(void **state)
+{
+    (void)state;
+    assert_true(preflight_has_word("quiet iommu=pt\n", "iommu=pt"));
+    assert_true(preflight_has_word("iommu=pt", "iommu=pt"));
+    assert_false(preflight_has_word("intel_iommu=pt", "iommu=pt"));
+    assert_false(preflight_has_word("iommu=pt2 xiommu=pt", "iommu=pt"));
+    assert_true(preflight_has_word("iommu=pt2 iommu=pt", "iommu=pt"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_key),
+        cmocka_unit_test(test_key_is_bounded),
+        cmocka_unit_test(test_word),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
