@@ -48,7 +48,7 @@ static const struct {
     [MODEL_FAULT_MODE_LOST] = {"mode-lost",
                                "this many resets activate nothing, whatever the knobs say"},
     [MODEL_FAULT_RESET_NOOP] = {"reset-noop", "1: a reset returns and does nothing"},
-    [MODEL_FAULT_RESET_ERROR] = {"reset-error", "writing reset fails with this errno"},
+    [MODEL_FAULT_RESET_ERROR] = {"reset-error", "writing reset fails with this errno (1: ENOTTY)"},
     [MODEL_FAULT_RESET_HANGS] = {"reset-hangs", "1: writing reset never returns"},
     [MODEL_FAULT_RESET_EARLY] = {"reset-early",
                                  "1: writing reset returns before the device is reset"},

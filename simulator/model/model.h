@@ -152,6 +152,7 @@ bool model_config_ready(struct model *m, int hw); /* answers configuration reads
 /* what Linux keeps over a reset */
 void model_config_save(struct model *m, int hw, struct model_saved *s);
 void model_config_restore(struct model *m, int hw, const struct model_saved *s);
+/* model_set_power() - while a VFIO user has it open, the state it gets when he closes it */
 void model_set_power(struct model *m, int hw, enum model_power p);
 void model_plug(struct model *m, int hw, bool in);
 bool model_dead(struct model *m, int hw); /* unplugged or fault dead */

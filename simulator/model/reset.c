@@ -226,18 +226,8 @@ static void set_power(struct device *d, enum model_power p)
 {
     unsigned at = d->cap_pm + 4u;
     d->power = p;
-    config_put(d, at, 2, (config_get(d, at, 2) & ~3u) | (p == MODEL_D0 ? 0 : 3));
-}
-
-void model_set_power(struct model *m, int hw, enum model_power p)
-{
-    struct device *d = device_at(m, hw);
-    if (!d)
-        return;
-    lock(m);
-    settle(m->s, d);
-    set_power(d, p);
-    unlock(m);
+    if (d->cap_pm)
+        config_put(d, at, 2, (config_get(d, at, 2) & ~3u) | (p == MODEL_D0 ? 0 : 3));
 }
 
 void model_plug(struct model *m, int hw, bool in)
@@ -322,6 +312,21 @@ static void reap(struct state *s, struct device *d)
     }
     if (opens(d) == 0)
         last_closed(s, d);
+}
+
+void model_set_power(struct model *m, int hw, enum model_power p)
+{
+    struct device *d = device_at(m, hw);
+    if (!d)
+        return;
+    lock(m);
+    settle(m->s, d);
+    reap(m->s, d);
+    if (opens(d) > 0) /* a user keeps it awake: this is what comes after him */
+        d->power_before_open = p;
+    else
+        set_power(d, p);
+    unlock(m);
 }
 
 static struct user *user_of(struct device *d, pid_t pid)

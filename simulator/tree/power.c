@@ -27,21 +27,20 @@ static void set_state(struct pdev *dev, enum power power)
 
 void power_wake(struct pdev *dev)
 {
-    if (dev->power == POWER_D0 ||
-        pdev_active(dev)) /* a VFIO user keeps it awake; it sleeps again after him */
+    if (dev->power == POWER_D0)
         return;
     if (model_fault(kernel.model, dev->hw, MODEL_FAULT_D3COLD_STUCK) && dev->power == POWER_D3COLD)
         return;
     enum power was = dev->power;
     set_state(dev, POWER_D0);
-    if (was == POWER_D3HOT || was == POWER_D3COLD)
+    if (!pdev_active(dev) && (was == POWER_D3HOT || was == POWER_D3COLD))
         kernel_sleep_ms(was == POWER_D3HOT ? D3HOT_EXIT_MS : D3COLD_EXIT_MS);
 }
 
 void power_idle(struct pdev *dev)
 {
     bool vfio = dev->driver && dev->driver->vfio;
-    if (vfio && dev->pm_auto && kernel.profile->idle_d3 && !pdev_active(dev))
+    if (vfio && dev->pm_auto && kernel.profile->idle_d3)
         set_state(dev, model_fault(kernel.model, dev->hw, MODEL_FAULT_D3COLD_STUCK) ? POWER_D3COLD
                                                                                     : POWER_D3HOT);
 }
@@ -55,7 +54,8 @@ void power_refresh(struct pdev *dev)
         set_state(dev, dev->pm_auto ? POWER_D3HOT : POWER_D0);
 }
 
-/* the state as it is now: a VFIO user in another process wakes the device without asking us */
+/* The state as it is now: a VFIO user in another process wakes the device without asking us; dev->power is then
+ * what comes after him. */
 static enum power state_now(struct pdev *dev)
 {
     return pdev_active(dev) ? POWER_D0 : dev->power;

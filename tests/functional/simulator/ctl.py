@@ -245,6 +245,8 @@ def holders():
         same(js(n, "counters", gpu)["resets"], resets + 1, "opening is an FLR")
         same((n.read(f"{gpu}/power_state"), n.read(f"{gpu}/enable")), ("D0", "1"))
         same(n.read(f"{gpu}/power/runtime_status"), "active")
+        same(n.write(f"{gpu}/power/control", "auto"), 0)
+        same((n.read(f"{gpu}/power_state"), n.read(f"{gpu}/enable")), ("D0", "1"), "its user keeps it awake")
         fds = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
         assert n.path(f"/dev/vfio/{n.group(gpu)}") in fds and n.path("/dev/vfio/vfio") in fds, fds
         same(devices(n)[gpu]["holder"], pid)
@@ -267,6 +269,12 @@ def holders():
         n.ctl("release")
         same(js(n, "holders"), [])
         same(n.bind(gpu), 0)
+        same(n.read(f"{gpu}/power_state"), "D3hot")
+        pid = js(n, "hold", gpu)["pid"]
+        same(n.write(f"{gpu}/power/control", "on"), 0)
+        n.ctl("release", gpu)
+        same(n.read(f"{gpu}/power_state"), "D0", "on while it was held, so it stays awake afterwards")
+        same(n.write(f"{gpu}/power/control", "auto"), 0)
         same(n.read(f"{gpu}/power_state"), "D3hot")
         pid = js(n, "hold", gpu)["pid"]
     until("stop ends holders", lambda: not os.path.exists(f"/proc/{pid}/exe"))

@@ -92,8 +92,8 @@ def signals(node, client, sanitized):
 
 
 def revocation(node, client):
-    p = client.start(node, "revoked", node.resource(OTHER))
     node.write(f"{OTHER}/power/control", "on")
+    p = client.start(node, "revoked", node.resource(OTHER))
     assert p.stdout.readline() == "mapped\n", p.stderr.read()
     node.ctl("hold", OTHER, "device")
     p.stdin.write("\n")
