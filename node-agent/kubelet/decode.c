@@ -9,7 +9,8 @@
 #define BUDGET                                                                                     \
     (64 * 1024 *                                                                                   \
      1024) /* memory for an answer of at most 16 MiB; a real one takes about as much as its bytes */
-#define MAX_TEXT 8192 /* names have at most 253 bytes, resources 317; ids of other plugins are their affair */
+#define MAX_TEXT                                                                                   \
+    8192 /* names have at most 253 bytes, resources 317; ids of other plugins are their affair */
 
 /* Text that proto_text() has let pass. */
 static char *copy(const ProtobufCBinaryData *text)
