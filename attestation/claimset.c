@@ -148,7 +148,7 @@ static int add_value(struct claimset *set, struct json_object *root, struct err 
 int claimset_add(struct claimset *set, const char *text, size_t len, struct err *err)
 {
     AUTO_JSON struct json_object *root = NULL;
-    int r = jsonin_parse(text, len, CLAIMS_MAX, &root, err);
+    int r = jsonin_parse_claims(text, len, CLAIMS_MAX, &root, err);
     return r < 0 ? r : add_value(set, root, err);
 }
 

@@ -29,14 +29,18 @@ enum arch arch_parse(const char *text)
     return ARCH_UNKNOWN;
 }
 
+/* the chip is a word of the name: "GH100 A01 GSP FMC LF" */
 enum arch arch_of_chip(const char *common_name)
 {
-    if (strncmp(common_name, "GH100 ", 6) == 0)
-        return ARCH_HOPPER;
-    if (strncmp(common_name, "LS_10 ", 6) == 0)
-        return ARCH_LS10;
-    if (strncmp(common_name, "GB", 2) == 0 && isdigit((unsigned char)common_name[2]))
-        return ARCH_BLACKWELL;
+    for (const char *word = common_name; word; word = strchr(word, ' ')) {
+        word += *word == ' ';
+        if (strncmp(word, "GH100 ", 6) == 0)
+            return ARCH_HOPPER;
+        if (strncmp(word, "LS_10 ", 6) == 0)
+            return ARCH_LS10;
+        if (strncmp(word, "GB", 2) == 0 && isdigit((unsigned char)word[2]))
+            return ARCH_BLACKWELL;
+    }
     return ARCH_UNKNOWN;
 }
 

@@ -207,8 +207,8 @@ static size_t count_members(struct json_object *value)
     return n;
 }
 
-int jsonin_parse(const char *text, size_t len, size_t max, struct json_object **ret,
-                 struct err *err)
+static int parse(const char *text, size_t len, size_t max, bool duplicates,
+                 struct json_object **ret, struct err *err)
 {
     if (len > max)
         return err_set(err, EFBIG, "JSON of %zu bytes, %zu are allowed", len, max);
@@ -234,12 +234,24 @@ int jsonin_parse(const char *text, size_t len, size_t max, struct json_object **
     json_tokener_free(tokener);
     if (why != json_tokener_success)
         return err_set(err, EINVAL, "not JSON: %s", json_tokener_error_desc(why));
-    if (count_members(value) != s.members) {
+    if (!duplicates && count_members(value) != s.members) {
         json_object_put(value);
         return err_set(err, EINVAL, "an object has two members of the same name");
     }
     *ret = value;
     return 0;
+}
+
+int jsonin_parse(const char *text, size_t len, size_t max, struct json_object **ret,
+                 struct err *err)
+{
+    return parse(text, len, max, false, ret, err);
+}
+
+int jsonin_parse_claims(const char *text, size_t len, size_t max, struct json_object **ret,
+                        struct err *err)
+{
+    return parse(text, len, max, true, ret, err);
 }
 
 const char *jsonin_string(struct json_object *object, const char *name)

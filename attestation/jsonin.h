@@ -10,6 +10,10 @@
 /* Return: 0 and the value (the caller's, json_object_put()); -EINVAL with what is wrong and where; -EFBIG. */
 int jsonin_parse(const char *text, size_t len, size_t max, struct json_object **ret,
                  struct err *err);
+/* jsonin_parse_claims() - the same, but of two members with the same name the last one counts: a published claims fixture of
+ * the peers has such a pair. Only for claims that a policy is tried on, never for evidence, tokens or key sets. */
+int jsonin_parse_claims(const char *text, size_t len, size_t max, struct json_object **ret,
+                        struct err *err);
 /* jsonin_string() - member @name of @object when it is a string, else NULL; borrowed */
 const char *jsonin_string(struct json_object *object, const char *name);
 /* jsonin_member() - any member, NULL when absent (or JSON null); borrowed */

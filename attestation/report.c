@@ -315,6 +315,10 @@ struct json_object *report_facts(const struct report *report)
     struct json_object *o = json_object_new_object(), *list = json_object_new_array();
     json_object_object_add(o, "report_bytes", json_object_new_int64((int64_t)report->len));
     json_object_object_add(o, "signed_bytes", json_object_new_int64((int64_t)report->signed_len));
+    size_t tail = report->len - report->signed_len - REPORT_SIGNATURE;
+    json_object_object_add(o, "trailing_bytes", json_object_new_int64((int64_t)tail));
+    json_object_object_add(o, "signature",
+                           hex(report->bytes + report->signed_len, REPORT_SIGNATURE));
     json_object_object_add(o, "request_nonce", hex(report->nonce, 32));
     json_object_object_add(o, "response_nonce", hex(report->response_nonce, 32));
     json_object_object_add(o, "blocks", json_object_new_int64(report->n_blocks));

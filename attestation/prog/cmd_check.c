@@ -7,6 +7,7 @@
 #include "attestation/prog/files.h"
 #include "attestation/prog/print.h"
 #include "base/auto.h"
+#include "base/bytes.h"
 
 #define FILE_MAX (8u << 20)
 
@@ -115,12 +116,27 @@ static int stage_policy(const struct opts *opts, const struct att_options *optio
     return att_check_policy(policy, claims, opts->n_claims, ret, err);
 }
 
+static int stage_snp(const struct opts *opts, const struct att_options *options, struct inputs *in,
+                     struct att_verdict **ret, struct err *err)
+{
+    uint8_t data[64];
+    if (opts->report_data && hex_decode(opts->report_data, strlen(opts->report_data), data,
+                                        sizeof data, err) != (int)sizeof data)
+        return err_set(err, EINVAL, "--report-data: 128 hexadecimal digits are expected");
+    const struct att_text *report = input(in, opts->report, "--report", err);
+    const struct att_text *vcek = report ? input(in, opts->vcek, "--vcek", err) : NULL;
+    return vcek ? att_check_snp(options, report, vcek, opts->report_data ? data : NULL, ret, err)
+                : -err->code;
+}
+
 static const struct {
     const char *name;
     stage_fn *run;
 } stages[] = {
-    {"report", stage_report},       {"chain", stage_chain}, {"rim", stage_rim},
-    {"rim-reply", stage_rim_reply}, {"ocsp", stage_ocsp},   {"policy", stage_policy},
+    {"report", stage_report}, {"chain", stage_chain},
+    {"rim", stage_rim},       {"rim-reply", stage_rim_reply},
+    {"ocsp", stage_ocsp},     {"policy", stage_policy},
+    {"snp", stage_snp},
 };
 
 static int run_stage(const struct opts *opts, stage_fn *run)
@@ -152,6 +168,6 @@ int cmd_check(const struct opts *opts)
         if (strcmp(opts->args[0], stages[i].name) == 0)
             return run_stage(opts, stages[i].run);
     (void)err_set(&err, EINVAL,
-                  "check needs a stage: report, chain, rim, rim-reply, ocsp or policy");
+                  "check needs a stage: report, chain, rim, rim-reply, ocsp, policy or snp");
     return complain(EXIT_USAGE, &err);
 }
