@@ -66,7 +66,7 @@ static int ask(struct knobs *knobs, const uint32_t *payload, size_t n, size_t n_
     return r;
 }
 
-int knob_read(struct knobs *knobs, unsigned id, uint16_t *ret, struct err *err)
+int knobs_read(struct knobs *knobs, unsigned id, uint16_t *ret, struct err *err)
 {
     uint32_t request = id << 16 | FLAG_PERSISTENT << 8 | SUB_READ;
     struct fsp_answer answer;
@@ -84,7 +84,7 @@ int knob_read(struct knobs *knobs, unsigned id, uint16_t *ret, struct err *err)
     return 0;
 }
 
-int knob_write(struct knobs *knobs, unsigned id, uint16_t value, struct err *err)
+int knobs_write(struct knobs *knobs, unsigned id, uint16_t value, struct err *err)
 {
     uint32_t request[2] = {id << 16 | FLAG_PERSISTENT << 8 | SUB_WRITE, value};
     struct fsp_answer answer;

@@ -44,9 +44,9 @@ void knobs_setup(struct knobs *knobs, struct regs *regs, const struct chip *chip
 /* knobs_forget() - everything is read anew; a new FSP session */
 void knobs_forget(struct knobs *knobs);
 
-/* knob_read() - Return: 0; -EREMOTEIO (device_status; absent[] is set for an unknown id), -errno. */
-int knob_read(struct knobs *knobs, unsigned id, uint16_t *ret, struct err *err);
-int knob_write(struct knobs *knobs, unsigned id, uint16_t value, struct err *err);
+/* knobs_read() - Return: 0; -EREMOTEIO (device_status; absent[] is set for an unknown id), -errno. */
+int knobs_read(struct knobs *knobs, unsigned id, uint16_t *ret, struct err *err);
+int knobs_write(struct knobs *knobs, unsigned id, uint16_t value, struct err *err);
 
 /* ---- modes ---- */
 

@@ -60,7 +60,7 @@ static int has_ppcie(struct knobs *knobs, bool *ret, struct err *err)
     *ret = false;
     if (knobs->fsp.chip->family == CHIP_BLACKWELL || knobs->absent[KNOB_PPCIE])
         return 0;
-    int r = knob_read(knobs, KNOB_PPCIE, &v, err);
+    int r = knobs_read(knobs, KNOB_PPCIE, &v, err);
     if (r < 0 && knobs->absent[KNOB_PPCIE])
         return 0;
     *ret = r == 0;
@@ -78,7 +78,7 @@ int mode_capable(struct knobs *knobs, unsigned *ret, struct err *err)
         return 0;
     int r = has_ppcie(knobs, &ppcie, err);
     if (r == 0 && chip->family != CHIP_LS10) {
-        r = knob_read(knobs, KNOB_CCM, &v, err);
+        r = knobs_read(knobs, KNOB_CCM, &v, err);
         if (r == 0)
             modes |= CC_MODE_BIT(CC_MODE_ON) | CC_MODE_BIT(CC_MODE_DEVTOOLS);
         else if (knobs->absent[KNOB_CCM])
@@ -113,11 +113,11 @@ int mode_pending(struct knobs *knobs, enum cc_mode *ret, struct err *err)
     bool known = false;
     int r = chip->family == CHIP_PLAIN ? 0 : has_ppcie(knobs, &known, err);
     if (r == 0 && known)
-        r = knob_read(knobs, KNOB_PPCIE, &ppcie, err);
+        r = knobs_read(knobs, KNOB_PPCIE, &ppcie, err);
     /* a switch has no CC, Blackwell's knob 10 is a setting of its own (REF-P 6.5) */
     size_t n = chip->family == CHIP_HOPPER ? 3 : chip->family == CHIP_BLACKWELL ? 2 : 0;
     for (size_t i = 0; i < n && r == 0; i++)
-        r = knob_read(knobs, ids[i], &v[i], err);
+        r = knobs_read(knobs, ids[i], &v[i], err);
     if (r == 0)
         *ret = decode(chip, v[0], v[1], v[2], ppcie);
     return r;
@@ -146,7 +146,7 @@ static int find_changes(struct knobs *knobs, enum cc_mode mode, struct change re
     int n_targets = r < 0 ? r : mode_targets(knobs->fsp.chip, mode, ppcie, targets, err);
     for (int i = 0; i < n_targets && r == 0; i++) {
         uint16_t v;
-        r = knob_read(knobs, targets[i].id, &v, err);
+        r = knobs_read(knobs, targets[i].id, &v, err);
         if (r == 0 && v != targets[i].value)
             ret[n++] = (struct change){targets[i].id, v, targets[i].value};
     }
@@ -157,7 +157,7 @@ static int find_changes(struct knobs *knobs, enum cc_mode mode, struct change re
 static int is_allowed(struct knobs *knobs, unsigned id, struct err *err)
 {
     uint16_t allowed;
-    int r = knob_read(knobs, id - 1, &allowed, err);
+    int r = knobs_read(knobs, id - 1, &allowed, err);
     if (r == 0 && allowed == 0)
         r = err_set(err, EACCES,
                     "knob %u (%s) is 0: changing %s from the host is disabled by "
@@ -187,7 +187,7 @@ static int undo(struct knobs *knobs, const struct change *changes, int done, int
     unsigned failed = changes[done].id;
     uint32_t status = err->device_status;
     for (int i = done - 1; i >= 0; i--) {
-        if (knob_write(knobs, changes[i].id, changes[i].from, &second) < 0)
+        if (knobs_write(knobs, changes[i].id, changes[i].from, &second) < 0)
             return err_wrap(err, r, "knob %u could not be put back (%.150s) after", changes[i].id,
                             second.msg);
     }
@@ -208,7 +208,7 @@ int mode_stage(struct knobs *knobs, enum cc_mode mode, struct err *err)
     unsigned deciding = deciding_knob(changes, n);
     int r = deciding ? is_allowed(knobs, deciding, err) : 0;
     for (int i = 0; i < n && r == 0; i++) {
-        r = knob_write(knobs, changes[i].id, changes[i].to, err);
+        r = knobs_write(knobs, changes[i].id, changes[i].to, err);
         if (r < 0)
             return undo(knobs, changes, i, r, err);
     }

@@ -43,7 +43,7 @@ static int step_knobs(struct work *work, const char *argument, struct answer *a,
     for (unsigned id = 1; id <= KNOB_LAST && r == 0; id++) {
         uint16_t value;
         struct err why = ERR_INIT;
-        int k = knob_read(&work->knobs, id, &value, &why);
+        int k = knobs_read(&work->knobs, id, &value, &why);
         answer_open(a, NULL, '{');
         answer_number(a, "id", id);
         answer_text(a, "name", knob_name(id));
@@ -300,22 +300,22 @@ static const struct {
     int (*run)(struct work *work, const char *argument, struct answer *a, struct err *err);
     bool node, argument;
 } steps[WORKER_STEP_MAX] = {
-    [WORKER_QUERY] = {step_query},
-    [WORKER_KNOBS] = {step_knobs},
-    [WORKER_WAKE] = {step_wake},
-    [WORKER_STAGE] = {step_stage, .argument = true},
-    [WORKER_CHECK_STAGED] = {step_check_staged, .argument = true},
-    [WORKER_RESET] = {step_reset, .argument = true},
-    [WORKER_WAIT_BOOT] = {step_wait_boot},
-    [WORKER_VERIFY] = {step_verify, .argument = true},
-    [WORKER_SLEEP] = {step_sleep},
-    [WORKER_UNBIND] = {step_unbind},
-    [WORKER_BIND] = {step_bind, .argument = true},
-    [WORKER_RELEASE] = {step_release},
-    [WORKER_REMOVE] = {step_remove},
-    [WORKER_HOLDERS] = {step_holders, .node = true},
-    [WORKER_LOAD_MODULE] = {step_load_module, .node = true, .argument = true},
-    [WORKER_RESCAN] = {step_rescan, .node = true},
+    [WORKER_QUERY] = {.run = step_query},
+    [WORKER_KNOBS] = {.run = step_knobs},
+    [WORKER_WAKE] = {.run = step_wake},
+    [WORKER_STAGE] = {.run = step_stage, .argument = true},
+    [WORKER_CHECK_STAGED] = {.run = step_check_staged, .argument = true},
+    [WORKER_RESET] = {.run = step_reset, .argument = true},
+    [WORKER_WAIT_BOOT] = {.run = step_wait_boot},
+    [WORKER_VERIFY] = {.run = step_verify, .argument = true},
+    [WORKER_SLEEP] = {.run = step_sleep},
+    [WORKER_UNBIND] = {.run = step_unbind},
+    [WORKER_BIND] = {.run = step_bind, .argument = true},
+    [WORKER_RELEASE] = {.run = step_release},
+    [WORKER_REMOVE] = {.run = step_remove},
+    [WORKER_HOLDERS] = {.run = step_holders, .node = true},
+    [WORKER_LOAD_MODULE] = {.run = step_load_module, .node = true, .argument = true},
+    [WORKER_RESCAN] = {.run = step_rescan, .node = true},
 };
 
 int work_step(struct work *work, enum worker_step step, const char *argument, struct answer *answer,

@@ -1,0 +1,47 @@
+/* Devices of the simulator's model in this process, with our register back end on top: no kernel, no time passes but
+ * the model's. */
+#ifndef CCN_TEST_GPU_BENCH_H
+#define CCN_TEST_GPU_BENCH_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "node-agent/gpu/chip.h"
+#include "node-agent/gpu/knobs.h"
+#include "node-agent/gpu/regs.h"
+#include "simulator/model/model.h"
+
+struct bench {
+    struct model *model;
+    int hw;
+    struct regs *regs;
+    struct chip_config config;
+    const struct chip *chip;
+    struct knobs knobs;
+};
+
+struct bench_kind {
+    const char *name; /* chip */
+    uint16_t device_id;
+    uint32_t class_code;
+    unsigned modes; /* CC_MODE_BIT() */
+};
+extern const struct bench_kind bench_kinds[4]; /* gh100, gb100, gb202, ls10 */
+
+/* bench_new() - a booted device, not opened */
+struct bench *bench_new(const struct bench_kind *kind);
+void bench_free(struct bench *bench);
+/* bench_open() - as a worker opens it. Return: 0 or -errno. */
+int bench_open(struct bench *bench, struct err *err);
+/* bench_reset() - FLR as Linux does it: waits until configuration answers, restores it */
+void bench_reset(struct bench *bench);
+void bench_fault(struct bench *bench, int fault, int value);
+/* bench_switch() - stage, read back, reset, wait for boot, verify. Return: 0 or -errno. */
+int bench_switch(struct bench *bench, enum cc_mode mode, struct err *err);
+enum cc_mode bench_active(const struct bench *bench);
+
+#endif
