@@ -354,6 +354,8 @@ void attributes_add(struct pdev *dev)
         node_file(dir, "reset_method", 0644, &reset_method_ops, dev, 0);
         node_file(dir, "waiting_for_supplier", 0444, &no_ops, dev, 0);
     }
+    if (model_desc(kernel.model, dev->hw)->class_code >> 8 == 0x0300)
+        node_text(dir, "boot_vga", "0");
     add_power(dev);
     add_bars(dev);
     add_links(dev);

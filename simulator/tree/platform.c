@@ -82,6 +82,7 @@ static void add_bus(void)
     node_file(pci, "drivers_autoprobe", 0644, &autoprobe_ops, NULL, 0);
     node_file(pci, "rescan", 0200, &rescan_ops, NULL, 0);
     node_path("sys/class/vfio");
+    node_path("dev"); /* what is mounted there must exist, also while it is empty */
     node_path("sys/kernel/iommu_groups");
     node_path("sys/class/iommu");
     node_path("sys/devices/system/node/node0");

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 from node import SIM, Node, run, same, until
@@ -87,6 +88,39 @@ def every_fault_is_reachable():
         same(js(n, "state", GPU)["faults"], {"fsp-mute": 1, "boot-slow": 7})
         n.ctl("clear")
         same(js(n, "faults", GPU)["faults"], {})
+
+
+def documented():
+    """docs/simulator.md has every fault and every command, and the profiles in it are read"""
+    with open(os.path.join(os.environ.get("CCNODE_SOURCE", os.path.join(os.path.dirname(__file__), "../../..")),
+                           "docs/simulator.md"), encoding="utf-8") as f:
+        text = f.read()
+    words = set(re.findall(r"`([a-z-]+)[ `]", text))
+    same(sorted(WANTED - words), [], "faults that the page does not name")
+    out = subprocess.run([SIM, "ctl", "help", "--root", "."], stdout=subprocess.PIPE, text=True)
+    same(out.returncode, 0)
+    commands = set(re.findall(r"^  ([a-z-]+) ", out.stdout, re.M))
+    assert len(commands) > 20
+    same(sorted(commands - words), [], "commands that the page does not name")
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as f:
+        f.write(re.search(r"```yaml\n(.*?)```", text, re.S).group(1).replace('    physfn: "0000:3b:00.0"', "    #"))
+        f.flush()
+        with Node(f.name, "--scale", "0") as n:
+            same(devices(n)[GPU]["plugged"], 0)
+            assert os.path.exists(n.path("/lib/modules/6.12.0-sim/modules.dep"))
+
+
+def vfio_not_loaded_yet():
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as f:
+        f.write("vfio_loaded: false\ndevices:\n- {bdf: '0000:18:00.0', model: h100-pcie}\n")
+        f.flush()
+        with Node(f.name, "--scale", "0") as n:
+            assert not n.exists("/sys/bus/pci/drivers/vfio-pci") and not n.exists("/dev/vfio/vfio")
+            same(n.bind(GPU), 0, "probe does not say that the driver is missing")
+            same(n.driver(GPU), None)
+            same(subprocess.run([n.path("/usr/sbin/modprobe"), "vfio-pci"]).returncode, 0)
+            same(n.driver(GPU), "vfio-pci")
+            assert n.exists("/dev/vfio/vfio")
 
 
 def time_is_ours():
@@ -327,6 +361,6 @@ def trace():
 
 
 if __name__ == "__main__":
-    run([looks, wrong_usage, every_fault_is_reachable, time_is_ours, drift_and_lockdown, faults_of_reset, dead_device,
+    run([looks, wrong_usage, every_fault_is_reachable, documented, vfio_not_loaded_yet, time_is_ours, drift_and_lockdown, faults_of_reset, dead_device,
          faults_of_power_and_unbind, hot_plug, modules, holders, host_driver_is_kept_out_of_a_claimed_group,
          writes_are_logged_and_killed_at, trace])

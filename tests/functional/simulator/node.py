@@ -40,7 +40,7 @@ class Node:
             out = subprocess.run([SIM, "--profile", self.profile, "--root", self.root, *self.options],
                                  stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout
         except BaseException:
-            os.rmdir(self.dir)
+            subprocess.run(["rm", "-rf", "--one-file-system", self.dir], check=True)
             raise
         assert out == f"ready root={self.root}\n", out
         return self
