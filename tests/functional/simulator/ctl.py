@@ -95,7 +95,7 @@ def documented():
     with open(os.path.join(os.environ.get("CCNODE_SOURCE", os.path.join(os.path.dirname(__file__), "../../..")),
                            "docs/simulator.md"), encoding="utf-8") as f:
         text = f.read()
-    words = set(re.findall(r"`([a-z-]+)[ `]", text))
+    words = set(re.findall(r"`([a-z0-9-]+)[ `]", text))
     same(sorted(WANTED - words), [], "faults that the page does not name")
     out = subprocess.run([SIM, "ctl", "help", "--root", "."], stdout=subprocess.PIPE, text=True)
     same(out.returncode, 0)
