@@ -10,6 +10,8 @@
 #define HELD_POLL_MS 5000  /* devices are in use and nobody waits: their release is noticed then */
 #define IDLE_POLL_MS 30000 /* who uses what, when nothing is known to be used */
 #define LOOK_FAILED_MS 5000
+#define KUBELET_PATIENCE_MS                                                                        \
+    2000 /* registration takes milliseconds, a restart of kubelet a second */
 
 struct track *agent_track(struct agent *agent, const char *bdf)
 {
@@ -218,13 +220,21 @@ static void find_trouble(struct agent *agent)
     set_trouble(agent, "StateDirectoryFailed", agent->journal_error);
     set_trouble(agent, "OfferFailed", agent->offer_error);
     set_trouble(agent, "WaitingForLease", agent->lease_error);
+    bool waiting = false;
+    int64_t now = loop_now_ms(agent->loop);
     for (size_t i = 0; i < agent->observed->n; i++) {
         const char *bdf = agent->observed->devices[i].dev.bdf;
-        if (serving_wants(agent->serving, bdf) && !serving_has(agent->serving, bdf))
-            set_trouble(agent, "KubeletUnavailable",
-                        "the devices are ready, but kubelet has not accepted the device plugin; "
-                        "check that kubelet runs and that devicePlugin.directory is right");
+        waiting = waiting || (agent->kube && serving_wants(agent->serving, bdf) &&
+                              !serving_has(agent->serving, bdf));
     }
+    if (!waiting)
+        agent->unregistered_since_ms = 0;
+    else if (agent->unregistered_since_ms == 0)
+        agent->unregistered_since_ms = now;
+    else if (now - agent->unregistered_since_ms >= KUBELET_PATIENCE_MS)
+        set_trouble(agent, "KubeletUnavailable",
+                    "the devices are ready, but kubelet has not accepted the device plugin; check "
+                    "that kubelet runs and that devicePlugin.directory is right");
 }
 
 static void publish(struct agent *agent)
@@ -233,7 +243,10 @@ static void publish(struct agent *agent)
         const struct nv_device *dev = &agent->observed->devices[i].dev;
         const struct track *track = agent_track(agent, dev->bdf);
         struct publish_device *p = &agent->publish_devices[i];
-        *p = (struct publish_device){.offered = serving_has(agent->serving, dev->bdf)};
+        /* without Kubernetes CDI alone offers it: there need not be a kubelet */
+        *p = (struct publish_device){.offered = agent->kube
+                                                    ? serving_has(agent->serving, dev->bdf)
+                                                    : serving_wants(agent->serving, dev->bdf)};
         if (track && track->acting) {
             p->retrying = track->retrying;
             p->acting_ms = loop_now_ms(agent->loop) - track->acting_since_ms;
@@ -321,6 +334,8 @@ static void on_tick(void *arg)
         agent_kick(agent, due.look_for, 0);
     hotplug_poll(agent->hotplug);
     change_verify_idle(agent);
+    if (agent->unregistered_since_ms != 0)
+        agent_kick(agent, LOOK_SYSFS, 0);
     for (size_t i = 0; i < agent->observed->n; i++) {
         const struct observed_device *d = &agent->observed->devices[i];
         const struct track *track = agent_track(agent, d->dev.bdf);

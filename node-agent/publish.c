@@ -308,6 +308,11 @@ static const char *state_text(const struct published *ret)
     return ret->mode_state.action == LABEL_SET ? ret->mode_state.value : "unknown";
 }
 
+static const char *plural(size_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
 static void describe_state(const struct publish_input *in, const struct tally *t,
                            struct published *ret)
 {
@@ -330,13 +335,13 @@ static void describe_state(const struct publish_input *in, const struct tally *t
     else if (*in->trouble_reason)
         say(ret, ready, in->trouble_reason, "%s", in->trouble);
     else if (strcmp(ready, "True") == 0)
-        say(ret, ready, "Ready", "%zu devices are verified in mode %s and offered", t->offered,
-            state);
+        say(ret, ready, "Ready", "%zu device%s verified in mode %s and offered", t->offered,
+            plural(t->offered), state);
     else if (!in->intent->serve)
         say(ret, ready, "ContainerWorkload", "the GPUs belong to the host driver (mode %s)", state);
     else
-        say(ret, ready, "NotConfidential", "%zu devices are verified in mode %s", t->in_place,
-            state);
+        say(ret, ready, "NotConfidential", "%zu device%s verified in mode %s", t->in_place,
+            plural(t->in_place), state);
     if (t->failed > 0)
         list_devices(in, "failed", ret);
     if (t->busy > 0)

@@ -25,6 +25,7 @@ struct watch {
     struct framing *framing;
     struct loop_timer *timer;
     struct backoff backoff;
+    bool progress; /* the stream has brought a change of the Node */
     char *version; /* to watch from; NULL = list first */
     struct kube_node node;
     bool node_known; /* delivered once */
@@ -198,6 +199,7 @@ static int on_document(void *arg, struct json_object *doc, struct err *err)
     if (r < 0)
         return r;
     set_version(w, node.resource_version);
+    w->progress = true;
     if (event == WATCH_DELETED)
         node_done(&node); /* exists = false */
     take_node(w, &node);
@@ -275,6 +277,10 @@ static void on_stream_done(void *arg, const struct http_answer *answer)
         stats_request(w->kube, "watch", answer->status);
     if (lived >= SETTLED_MS)
         w->backoff.failures = 0;
+    else if (w->progress && w->backoff.failures > 1)
+        w->backoff.failures =
+            1; /* it brings news before it breaks: an order must not wait a minute */
+    w->progress = false;
     int r = answer_check(answer, "watch", "nodes", &err);
     if (w->expired || (!opened && answer->status == 410)) {
         w->expired = w->failed_event = false;

@@ -241,8 +241,12 @@ class Bench:
         return total
 
     def status(self):
-        with open(os.path.join(self.root, "run/ccnode/status.json"), encoding="utf-8") as f:
-            return json.load(f)
+        """{} while there is none yet"""
+        try:
+            with open(os.path.join(self.root, "run/ccnode/status.json"), encoding="utf-8") as f:
+                return json.load(f)
+        except FileNotFoundError:
+            return {}
 
     # ---- the Node ----
 

@@ -1,0 +1,170 @@
+#!/usr/bin/python3
+"""A device that anyone uses is never touched: wait, evict, fail; who holds it is told."""
+import os
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+from rig import MODE, READY, Bench, run, same, until  # noqa: E402
+
+GPU = "0000:18:00.0"
+RESOURCE = "nvidia.com/GH100_H100_SXM5_80GB"
+
+
+def gpus(b):
+    return [d for d in sorted(b.modes())][4:]
+
+
+def a_held_gpu_holds_up_only_itself_and_the_holder_is_named():
+    with Bench("hgx-h100") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        pid = int(b.ctl("hold", GPU).split()[-1])
+        before = b.resets()
+        b.label(MODE, "on")
+        b.wait_state("waiting-busy", ready="true")
+        same({d for d in gpus(b) if b.modes()[d] == "off"}, {GPU}, "the others are switched")
+        same(b.resets()[GPU], before[GPU], "a held GPU is never reset")
+        health = b.kubelet.devices()[RESOURCE]
+        same({d for d, h in health.items() if h == "Unhealthy"}, {GPU}, "withdrawn")
+        condition = b.wait_condition("WaitingForPods")
+        assert GPU in condition["message"] and f"pid {pid}" in condition["message"], condition
+        until("Event", lambda: b.events("WaitingForPods"))
+        b.ctl("release", GPU)
+        b.wait_state("on", ready="true")
+        same(b.modes()[GPU], "on", "it follows when it is released")
+
+
+def every_kind_of_holder_is_seen():
+    with Bench("h100-pcie") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        mode = "on"
+        for how in ("group", "device", "resource0"):
+            b.ctl("hold", GPU, how)
+            resets = b.resets()[GPU]
+            b.label(MODE, mode)
+            b.wait_state("waiting-busy", ready="false")
+            same(b.resets()[GPU], resets, f"held by {how}")
+            b.ctl("release", GPU)
+            b.wait_state(mode)
+            mode = "off" if mode == "on" else "on"
+
+
+def ppcie_waits_for_all():
+    with Bench("hgx-h100") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        before = b.resets()
+        b.ctl("hold", "0000:3a:00.0")
+        b.label(MODE, "ppcie")
+        b.wait_state("waiting-busy", ready="false")
+        held = b.resets()
+        same({d for d in before if held[d] != before[d] and d != "0000:3a:00.0"}, set(), "nobody is reset")
+        assert all(h == "Unhealthy" for r in b.kubelet.devices().values() for h in r.values())
+        b.ctl("release", "all")
+        b.wait_state("ppcie", ready="true")
+
+
+def a_pod_is_waited_for():
+    with Bench("h100-pcie") as b:
+        b.start_agent()
+        resource = "nvidia.com/GH100_H100_PCIE"
+        b.wait_state("off", ready="false")
+        b.kubelet.ask("wait", resource=resource, allocatable=1)
+        b.kubelet.ask("allocate", resource=resource, pod="ml/train")
+        resets = b.resets()[GPU]
+        b.label(MODE, "on")
+        b.wait_state("waiting-busy", ready="false")
+        assert "pod ml/train" in b.wait_condition("WaitingForPods")["message"]
+        same(b.resets()[GPU], resets, "not reset under a pod")
+        b.kubelet.ask("release", pod="ml/train")
+        b.wait_state("on", ready="true")
+
+
+def restart_with_a_held_gpu_believes_the_journal():
+    with Bench("h100-pcie") as b:
+        b.start_agent()
+        b.label(MODE, "on")
+        b.wait_state("on", ready="true")
+        b.ctl("hold", GPU)
+        resets = b.resets()[GPU]
+        for stop in (b.stop_agent, b.kill_agent):
+            stop()
+            b.start_agent()
+            until("registered again", lambda: b.kubelet.devices().get("nvidia.com/GH100_H100_PCIE", {}).get(GPU))
+            until("in place", lambda: b.status().get("devices", [{}])[0].get("decision") == "in-place")
+            b.wait_state("on")
+            same(b.resets()[GPU], resets, "untouched")
+        # without the journal nobody vouches for it
+        b.stop_agent()
+        os.remove(os.path.join(b.root, "var/lib/ccnode/journal.json"))
+        b.start_agent()
+        b.wait_state("waiting-busy", ready="false")
+        b.ctl("release", "all")
+        b.wait_state("on", ready="true")
+
+
+def policy_fail_reports_and_recovers():
+    with Bench("h100-pcie", config="busy: { policy: fail }\n") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        b.ctl("hold", GPU)
+        b.label(MODE, "on")
+        b.wait_state("failed", ready="")
+        until("Event", lambda: b.events("ModeChangeFailed"))
+        b.ctl("release", "all")
+        b.wait_state("on", ready="true")
+
+
+def policy_evict_evicts_once_and_obeys_budgets():
+    with Bench("h100-pcie", config="busy: { policy: evict, evictTimeout: 2s }\n", pods=True, api_options=("--no-reap",)) as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        resource = "nvidia.com/GH100_H100_PCIE"
+        b.kubelet.ask("wait", resource=resource, allocatable=1)
+        pod = {"metadata": {"name": "train", "namespace": "default"},
+               "spec": {"containers": [{"name": "c", "image": "i", "resources": {"limits": {resource: "1"}}}],
+                        "terminationGracePeriodSeconds": 0}}
+        code, answer = b.api.call("POST", "/api/v1/namespaces/default/pods", pod)
+        assert code == 201, answer
+        until("the pod has the GPU", lambda: [a for a in b.kubelet.ask("list")["allocations"] if a["pod"] == "train"])
+        b.api.ctl("pdb", "default/train", "blocked")
+        b.label(MODE, "on")
+        b.wait_state("waiting-busy", ready="false")
+        until("the refusal is told", lambda: b.events("EvictionFailed"), 15)
+        same(b.modes()[GPU], "off", "not touched")
+        b.api.ctl("pdb", "default/train", "allowed")
+        b.label(MODE, "off")
+        b.wait_state("off")
+        b.label(MODE, "on")
+        b.wait_state("on", ready="true", seconds=15)
+        assert b.events("PodEvicted")
+
+
+def a_pod_that_comes_at_the_last_moment_wins():
+    """kubelet gives the device away while the change begins: whoever is first, nothing is reset under a pod."""
+    with Bench("h100-pcie") as b:
+        b.start_agent()
+        resource = "nvidia.com/GH100_H100_PCIE"
+        b.wait_state("off", ready="false")
+        mode = "on"
+        for i in range(6):
+            b.kubelet.ask("wait", resource=resource, allocatable=1)
+            before = b.resets()[GPU]
+            b.label(MODE, mode)
+            time.sleep(0.004 * i)
+            answer = b.kubelet.ask("allocate", resource=resource, pod=f"ml/p{i}")
+            if "error" not in answer:
+                b.wait_state("waiting-busy")
+                same(b.resets()[GPU], before, "allocated first")
+                b.kubelet.ask("release", pod=f"ml/p{i}")
+            b.wait_state(mode)
+            mode = "off" if mode == "on" else "on"
+        assert b.labels()[READY] == "false"
+
+
+if __name__ == "__main__":
+    run(a_held_gpu_holds_up_only_itself_and_the_holder_is_named, every_kind_of_holder_is_seen, ppcie_waits_for_all,
+        a_pod_is_waited_for, restart_with_a_held_gpu_believes_the_journal, policy_fail_reports_and_recovers,
+        policy_evict_evicts_once_and_obeys_budgets, a_pod_that_comes_at_the_last_moment_wins)

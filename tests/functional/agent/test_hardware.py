@@ -1,0 +1,145 @@
+#!/usr/bin/python3
+"""Hardware that fails, drifts, comes and goes."""
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+from rig import MODE, READY, STATE, Bench, run, same, until  # noqa: E402
+
+GPU = "0000:18:00.0"
+OTHER = "0000:2a:00.0"
+RESOURCE = "nvidia.com/GH100_H100_SXM5_80GB"
+
+
+def one_broken_gpu_of_eight(fault, value="1"):
+    with Bench("hgx-h100") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        b.ctl("fault", GPU, fault, value)
+        b.label(MODE, "on")
+        b.wait_state("degraded", ready="true", seconds=40)
+        modes = b.modes()
+        same({d for d, m in modes.items() if m == "on"}, set(sorted(modes)[5:]), "the other seven")
+        until("seven are served", lambda: [h for h in b.kubelet.devices()[RESOURCE].values()].count("Healthy") == 7)
+        condition = b.wait_condition("DeviceFailed")
+        assert GPU in condition["message"], condition
+        until("Event", lambda: b.events("ModeChangeFailed"))
+        b.ctl("clear", GPU)
+        b.wait_state("on", ready="true", seconds=40)  # it retries by itself
+        same(b.modes()[GPU], "on", "recovered")
+        until("eight are served", lambda: [h for h in b.kubelet.devices()[RESOURCE].values()].count("Healthy") == 8)
+
+
+def a_mute_gpu():
+    one_broken_gpu_of_eight("fsp-mute")
+
+
+def a_dead_gpu():
+    one_broken_gpu_of_eight("dead")
+
+
+def a_gpu_whose_reset_fails():
+    one_broken_gpu_of_eight("reset-error", "25")
+
+
+def a_gpu_that_forgets_its_mode():
+    one_broken_gpu_of_eight("mode-lost", "100")
+
+
+def hold_all_withdraws_all():
+    with Bench("hgx-h100", config="failure: { policy: hold-all }\n") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        b.ctl("fault", GPU, "reset-error", "25")
+        b.label(MODE, "on")
+        b.wait_state("degraded", ready="false", seconds=40)
+        assert all(h == "Unhealthy" for h in b.kubelet.devices()[RESOURCE].values())
+        b.ctl("clear", GPU)
+        b.wait_state("on", ready="true", seconds=40)
+
+
+def ppcie_failure_before_the_reset_puts_all_back():
+    with Bench("hgx-h100") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        before = b.resets()
+        b.ctl("fault", "0000:07:00.0", "fsp-mute", "1")
+        b.label(MODE, "ppcie")
+        b.wait_state("failed", ready="", seconds=40)
+        same(b.resets(), before, "nobody was reset")
+        b.ctl("clear", "0000:07:00.0")
+        b.wait_state("ppcie", ready="true", seconds=60)
+
+
+def a_mode_changed_by_somebody_else_is_put_right():
+    with Bench("h100-pcie", config="devices: { verifyInterval: 1s }\n") as b:
+        b.start_agent()
+        b.label(MODE, "on")
+        b.wait_state("on", ready="true")
+        b.ctl("drift", GPU, "off")
+        until("told", lambda: b.events("DriftDetected"), 15)
+        b.wait_state("on", ready="true", seconds=15)
+        same(b.modes(), {GPU: "on"}, "hardware")
+        assert b.metric("ccnode_drift_detected_total") >= 1
+
+
+def a_rebound_gpu_comes_back():
+    with Bench("h100-pcie") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        with open(f"{b.root}/sys/bus/pci/devices/{GPU}/driver/unbind", "w") as f:
+            f.write(GPU)
+        until("bound again", lambda: b.driver(GPU) == "vfio-pci", 10)
+        until("healthy", lambda: b.kubelet.devices()["nvidia.com/GH100_H100_PCIE"][GPU] == "Healthy")
+        until("told", lambda: b.events("DriftDetected"))
+        b.wait_state("off", ready="false")
+
+
+def unplugged_and_plugged_without_a_restart():
+    with Bench("hgx-h100") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        until("8", lambda: len(b.kubelet.devices()[RESOURCE]) == 8)
+        b.ctl("unplug", GPU)
+        until("gone from kubelet", lambda: GPU not in b.kubelet.devices()[RESOURCE], 15)
+        until("gone from CDI", lambda: GPU not in b.cdi_names()[RESOURCE])
+        b.label(MODE, "on")
+        b.wait_state("on", ready="true")
+        b.ctl("plug", GPU)
+        until("back", lambda: b.kubelet.devices()[RESOURCE].get(GPU) == "Healthy", 20)
+        same(b.modes()[GPU], "on", "switched like the others")
+        assert GPU in b.cdi_names()[RESOURCE]
+        b.wait_state("on", ready="true")
+
+
+def gpus_bound_later_than_we_start():
+    with Bench("mixed") as b:
+        b.start_agent()
+        until("every resource is there", lambda: len(b.kubelet.devices()) >= 3, 20)
+        until("all that can be are healthy", lambda: b.status()["condition"]["reason"] != "ChangingMode")
+
+
+def container_hands_back_and_takes_again():
+    with Bench("h100-pcie") as b:
+        b.start_agent()
+        b.label(MODE, "on")
+        b.wait_state("on", ready="true")
+        b.label("nvidia.com/gpu.workload.config", "container")
+        until("handed back", lambda: b.driver(GPU) != "vfio-pci")
+        until("not offered", lambda: not b.kubelet.devices().get("nvidia.com/GH100_H100_PCIE") and not b.cdi_names())
+        b.wait_state("on", ready="false")
+        b.label("nvidia.com/gpu.workload.config", "vm-passthrough")
+        b.wait_state("on", ready="true")
+        same(b.driver(GPU), "vfio-pci", "taken again")
+        b.label("nvidia.com/gpu.workload.config", "vm-vgpu")
+        b.wait_condition("HandsOff")
+        assert STATE not in b.labels() and READY not in b.labels()
+        same(b.driver(GPU), "vfio-pci", "hands off means hands off")
+
+
+if __name__ == "__main__":
+    tests = [a_mute_gpu, a_dead_gpu, a_gpu_whose_reset_fails, a_gpu_that_forgets_its_mode, hold_all_withdraws_all,
+             ppcie_failure_before_the_reset_puts_all_back, a_mode_changed_by_somebody_else_is_put_right,
+             a_rebound_gpu_comes_back, unplugged_and_plugged_without_a_restart, gpus_bound_later_than_we_start,
+             container_hands_back_and_takes_again]
+    run(*tests)
