@@ -62,11 +62,13 @@ class Cluster:
 
     # --- commands inside the node ---
 
-    def command(self, *argv):
-        return ["bash", f"{HERE}/node/in", *argv]
+    def command(self, *argv, env=None):
+        """@env reaches only the command inside, not the programs that lead there."""
+        inside = ["env", *(f"{k}={v}" for k, v in env.items())] if env else []
+        return ["bash", f"{HERE}/node/in", *inside, *argv]
 
     def run(self, *argv, check=True, stdin=None, env=None):
-        p = subprocess.run(self.command(*argv), env=dict(self.env, **(env or {})), input=stdin, text=True,
+        p = subprocess.run(self.command(*argv, env=env), env=self.env, input=stdin, text=True,
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=180)
         if check and p.returncode != 0:
             raise AssertionError(f"{' '.join(argv)}: exit {p.returncode}: {p.stdout[-1500:]}{p.stderr[-1500:]}")
@@ -74,7 +76,7 @@ class Cluster:
 
     def start(self, log, *argv, env=None):
         with open(log, "w", encoding="utf-8") as out:
-            child = subprocess.Popen(self.command(*argv), env=dict(self.env, **(env or {})), stdin=subprocess.DEVNULL,
+            child = subprocess.Popen(self.command(*argv, env=env), env=self.env, stdin=subprocess.DEVNULL,
                                      stdout=out, stderr=subprocess.STDOUT)
         self.children.append(child)
         return child
@@ -121,6 +123,11 @@ class SimulatedNode:
         lines = c.run(f"{self.programs}/ccnode-sim", "env", "--root", self.ROOT).splitlines()
         self.env = dict(line.removeprefix("export ").split("=", 1) for line in lines if "=" in line)
         self.env = {k: v.strip("'\"") for k, v in self.env.items()}
+        if "ASAN_OPTIONS" in os.environ:
+            self.env["ASAN_OPTIONS"] = os.environ["ASAN_OPTIONS"]
+
+    def ccnode(self, *argv):
+        return self.cluster.run(f"{self.programs}/ccnode", *argv, "--host-root", self.ROOT, env=self.env)
 
     def ctl(self, *argv):
         return self.cluster.run(f"{self.programs}/ccnode-sim", "ctl", "--root", self.ROOT, *argv)

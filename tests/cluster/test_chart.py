@@ -44,7 +44,7 @@ class Chapter:
 
     def row_12(self):
         """lspci -nnk -d 10de: -> vfio-pci"""
-        devices = [d for d in json.loads(self.ccnode("list", "-o", "json"))]
+        devices = [d for d in json.loads(self.sim.ccnode("list", "-o", "json"))]
         assert len(devices) == 12 and all(d["driver"] == "vfio-pci" for d in devices), devices
 
     def row_13(self):
@@ -137,7 +137,7 @@ class Chapter:
         self.cluster.run("helm", "test", self.release.name, "-n", NAMESPACE, "--timeout", "60s")
 
     def uninstalls(self):
-        drivers = [d["driver"] for d in json.loads(self.ccnode("list", "-o", "json"))]
+        drivers = [d["driver"] for d in json.loads(self.sim.ccnode("list", "-o", "json"))]
         resets = self.sim.ctl("resets")
         self.release.uninstall()
         labels = self.cluster.node()["metadata"]["labels"]
@@ -149,9 +149,6 @@ class Chapter:
         assert drivers == ["vfio-pci"] * 12
 
     # --- helpers ---
-
-    def ccnode(self, *argv):
-        return self.cluster.run(f"{self.sim.programs}/ccnode", *argv, "--host-root", self.sim.ROOT, env=self.sim.env)
 
     def allocatable(self, part):
         return any(part in k and v != "0" for k, v in self.cluster.node()["status"]["allocatable"].items())

@@ -1,13 +1,11 @@
 """The main job against a real API server and a real kubelet: the agent as a process of the node follows
 `kubectl label`, a pod that asks for a GPU is admitted and holds it."""
+import json
 import os
 import sys
 import time
 
 from harness import NODE, Cluster, SimulatedNode, report, until
-
-RESOURCE = "nvidia.com/GH100_H100_SXM5_80GB"  # set from the agent's own table below
-
 
 def pod(name, resource, count=1):
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
@@ -24,9 +22,7 @@ RUNTIME_CLASS = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
 def main():
     with Cluster() as cluster:
         sim = SimulatedNode(cluster, "hgx-h100")
-        resource = "nvidia.com/" + cluster.run(
-            "bash", "-c", f"{sim.programs}/ccnode list gpus[0] --host-root {sim.ROOT} -o json | jq -r '.[0].resource'",
-            env=sim.env).strip()
+        resource = json.loads(sim.ccnode("list", "gpus[0]", "-o", "json"))[0]["resource"]
         config = os.path.join(cluster.dir, "ccnode.yaml")
         with open(config, "w", encoding="utf-8") as f:
             f.write('cdi: { directory: /run/cdi }\nhttp: { listen: "" }\n')
