@@ -75,16 +75,18 @@ struct rpc *rpc_new(struct loop *loop, struct err *err)
         (void)err_errno(err, "make an eventfd for gRPC");
         return NULL;
     }
-    rpc_clock_calm();
+    rpc_clock_begin();
     grpc_init();
     struct rpc *rpc = xcalloc(1, sizeof *rpc);
-    *rpc = (struct rpc){.loop = loop, .wake_fd = fd};
+    *rpc = (struct rpc){.loop = loop, .wake_fd = fd, .holder = grpc_server_create(NULL, NULL)};
+    rpc_clock_settle();
     rpc->ready_end = &rpc->ready;
     (void)pthread_mutex_init(&rpc->lock, NULL);
     rpc->cq = grpc_completion_queue_create_for_next(NULL);
     int r = pthread_create(&rpc->thread, NULL, relay, rpc);
     if (r != 0) {
         (void)err_set(err, r, "start the gRPC thread: %s", strerror(r));
+        grpc_server_destroy(rpc->holder);
         grpc_completion_queue_shutdown(rpc->cq);
         grpc_completion_queue_destroy(rpc->cq);
         grpc_shutdown();
@@ -112,6 +114,7 @@ void rpc_free(struct rpc *rpc)
         dispatch(rpc, rpc->wake_fd, EPOLLIN);
     }
     loop_remove_fd(rpc->source);
+    grpc_server_destroy(rpc->holder);
     grpc_completion_queue_shutdown(rpc->cq);
     (void)pthread_join(rpc->thread, NULL);
     grpc_completion_queue_destroy(rpc->cq);

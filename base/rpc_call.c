@@ -74,9 +74,9 @@ static int explain(const struct rpc_call *c, struct err *err)
         return err_set(err, ECONNRESET, "%s on %s: connection lost (%s)", c->method, c->socket,
                        text);
     default:
-        if (strncmp(text, "Received message larger than max", 32) == 0) /* gRPC's own words */
-            return err_set(err, EFBIG, "%s on %s: more than %zu bytes", c->method, c->socket,
-                           c->max_answer);
+        /* gRPC's own words, of our side about the answer or of the peer's about the request */
+        if (strncmp(text, "Received message larger than max", 32) == 0)
+            return err_set(err, EFBIG, "%s on %s: too large (%s)", c->method, c->socket, text);
         (void)err_set(err, EREMOTEIO, "%s on %s: %s: %s", c->method, c->socket,
                       rpc_status_name(c->status), text);
         err->device_status = c->status;

@@ -2,7 +2,9 @@
 #ifndef CCN_BASE_RPC_CLOCK_H
 #define CCN_BASE_RPC_CLOCK_H
 
-/* rpc_clock_calm() - before grpc_init(); process-wide */
-void rpc_clock_calm(void);
+/* rpc_clock_begin() - before grpc_init(); does nothing where gRPC runs already */
+void rpc_clock_begin(void);
+/* rpc_clock_settle() - when both timer threads have been started; waits (some 100 µs) until they sleep */
+void rpc_clock_settle(void);
 
 #endif

@@ -24,6 +24,8 @@ struct rpc {
     pthread_mutex_t lock; /* of the two below */
     struct rpc_tag *ready, **ready_end;
     grpc_completion_queue *cq;
+    grpc_server *
+        holder; /* never used: keeps gRPC's event engine, which would come and go with each channel */
     struct rpc_server *servers; /* all, ending ones too */
     struct rpc_call *calls;     /* those whose callback is still to come */
     int pending;                /* servers and calls that gRPC still holds */
