@@ -282,10 +282,6 @@ int ctl_main(const char *root, int argc, char **argv)
         help(argc ? stdout : stderr);
         return argc ? EXIT_SUCCESS : EXIT_USAGE;
     }
-    if (argc > 1 && strcmp(argv[argc - 1], "--json") == 0) {
-        out_json(true);
-        argc--;
-    }
     ctl.argc = argc - 1;
     ctl.argv = argv + 1;
     for (size_t i = 0; i < ARRAY_LEN(commands); i++) {

@@ -16,7 +16,7 @@ struct ctl {
     struct err err;
 };
 
-/* ctl_main() - one command. Return: exit status (0 done, 1 failed, 2 usage). */
+/* ctl_main() - one command; none, or help, needs no root. Return: exit status (0 done, 1 failed, 2 usage). */
 int ctl_main(const char *root, int argc, char **argv);
 
 /* For the commands themselves; all return 0 or negative with ctl->err set. */

@@ -3,6 +3,7 @@
 #include <getopt.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -134,7 +135,8 @@ static int take_option(int c, struct args *args)
     }
 }
 
-static int take_options(int argc, char **argv, struct args *args)
+/* @mixed: options may stand behind other arguments, which are no options of somebody else */
+static int take_options(int argc, char **argv, bool mixed, struct args *args)
 {
     static const struct option options[] = {
         {"profile", required_argument, NULL, 'p'}, {"root", required_argument, NULL, 'r'},
@@ -142,7 +144,7 @@ static int take_options(int argc, char **argv, struct args *args)
         {"delay", required_argument, NULL, 'd'},   {"device-nodes", no_argument, NULL, 'n'},
         {"json", no_argument, NULL, 'j'},          {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'v'},       {0}};
-    for (int c; (c = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
+    for (int c; (c = getopt_long(argc, argv, mixed ? "" : "+", options, NULL)) != -1;) {
         if (take_option(c, args) == 0)
             continue;
         (void)fprintf(stderr, "ccnode-sim: see ccnode-sim --help\n");
@@ -204,13 +206,16 @@ int main(int argc, char **argv)
         argv++;
         argc--;
     }
-    if (take_options(argc, argv, &args) < 0)
+    bool mixed = strcmp(command, "exec") != 0 && strcmp(command, "hold-device") != 0;
+    if (take_options(argc, argv, mixed, &args) < 0)
         return EXIT_USAGE;
     if (!*command && (optind < argc || !args.serve.profile)) {
         (void)fprintf(stderr, optind < argc ? "ccnode-sim: unknown command %s\n" : "%s",
                       optind < argc ? argv[optind] : usage);
         return EXIT_USAGE;
     }
+    if (strcmp(command, "ctl") == 0 && (optind == argc || strcmp(argv[optind], "help") == 0))
+        return ctl_main(NULL, argc - optind, argv + optind);
     if (take_root(&args, !*command, &err) < 0)
         return complain(&err), EXIT_USAGE;
     if (strcmp(command, "stop") == 0)
