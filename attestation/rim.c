@@ -288,7 +288,7 @@ bool rim_load(struct certs *pool, const struct cert *root, int64_t at, const uin
     AUTO(auto_doc) xmlDoc *doc = parse(xml, len);
     if (!doc)
         return trail_fail(v, ATT_ERR_RIM_SCHEMA, "rim.xml", "not well-formed XML in UTF-8");
-    struct shape shape;
+    struct shape shape = {0};
     struct rimsig sig = {0};
     if (!read_shape(doc, &shape, v) || !rimsig_read(pool, shape.signature, &sig, ret, v))
         return false;
