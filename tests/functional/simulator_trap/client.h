@@ -4,11 +4,7 @@
 
 #include <stdint.h>
 
-#define CHECK(what)                                                                                \
-    do {                                                                                           \
-        if (!(what))                                                                               \
-            failed(__FILE__, __LINE__, #what);                                                     \
-    } while (0)
+#define CHECK(what) ((what) ? (void)0 : failed(__FILE__, __LINE__, #what))
 
 /* a pointer into device memory for functions that take any pointer */
 #define PLAIN(p) ((void *)(uintptr_t)(p))
