@@ -150,6 +150,9 @@ static void set_action(int sig, const struct kernel_action *action, struct kerne
 static void pass_on(int sig, siginfo_t *info, void *context)
 {
     const struct sigaction *a = their_action(sig);
+    /* with the mask of the moment: a handler may leave by longjmp, which need not restore it */
+    (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &((ucontext_t *)context)->uc_sigmask, NULL,
+                  sizeof(uint64_t));
     if (a->sa_flags & SA_SIGINFO) {
         a->sa_sigaction(sig, info, context);
         return;

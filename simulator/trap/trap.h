@@ -77,8 +77,14 @@ void faults_install(void);
 void device_read(int hw, int bar, uint64_t at, void *ret, unsigned n);
 void device_write(int hw, int bar, uint64_t at, const void *p, unsigned n);
 
-/* the next library's function of that name */
-#define REAL(name) ((__typeof__(&(name)))real_symbol(#name))
+/* the next library's function of that name, looked up once */
+#define REAL(name)                                                                                 \
+    ({                                                                                             \
+        static __typeof__(&(name)) real_;                                                          \
+        if (!real_)                                                                                \
+            real_ = (__typeof__(&(name)))real_symbol(#name);                                       \
+        real_;                                                                                     \
+    })
 void *real_symbol(const char *name);
 
 #endif

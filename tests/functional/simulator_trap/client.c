@@ -127,10 +127,11 @@ static int signals(char **argv)
     CHECK(sigprocmask(SIG_UNBLOCK, &all, NULL) == 0);
     catch_faults();
     volatile uint32_t *nothing = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    int sig = sigsetjmp(jump, 1);
+    int sig = sigsetjmp(jump, 0);
     if (sig == 0)
         (void)*nothing;
     CHECK(sig == SIGSEGV && fault_at == PLAIN(nothing));
+    CHECK(sigprocmask(SIG_BLOCK, NULL, &all) == 0 && !sigismember(&all, SIGTERM));
     CHECK(bar[0] == 0x180000a1);
     return 0;
 }
