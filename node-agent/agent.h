@@ -67,6 +67,8 @@ struct track {
     bool was_bound;      /* to VFIO, at the last look: for drift */
     bool told_unhealthy; /* an Event was written */
     int64_t acting_since_ms;
+    int64_t
+        ended_ms; /* of its last chain that wrote: a look that began earlier says nothing of it */
     /* the last chain that succeeded: a device that is not as wanted right afterwards has failed */
     int64_t done_ms;
     enum cc_mode done_mode;
@@ -109,7 +111,8 @@ struct agent {
     struct look *look;
     unsigned look_wanted, look_running; /* set of enum look_for */
     bool look_again;
-    int64_t look_started_ms;
+    int64_t look_started_ms,
+        observed_ms;         /* of the look that runs or ran last; of the one in `observed` */
     int64_t users_looked_ms; /* when the last finished look at holders and pods began; 0 = never */
     struct loop_timer *pass_timer, *tick_timer;
     int64_t kicked_for_ms; /* when pass_timer is due */
@@ -119,10 +122,11 @@ struct agent {
     int64_t change_started_ms; /* the node as a whole; 0 = no change */
     char trouble_reason[64], trouble[512];
     char offer_error[512], journal_error[512], lease_error[512], look_error[512];
-    int64_t unregistered_since_ms; /* devices are ready and kubelet has not accepted them; 0 = it has */
-    bool label_blocks;     /* a change waits until the Node stops saying ready */
-    char last_state[24];   /* cc.mode.state as last told in an Event */
-    char last_problem[64]; /* problem_reason likewise */
+    int64_t
+        unregistered_since_ms; /* devices are ready and kubelet has not accepted them; 0 = it has */
+    bool label_blocks;         /* a change waits until the Node stops saying ready */
+    char last_state[24];       /* cc.mode.state as last told in an Event */
+    char last_problem[64];     /* problem_reason likewise */
     char last_trouble[64];
     bool status_failed, validations_failed; /* told once */
     struct loop_timer *status_timer;

@@ -190,6 +190,9 @@ static void on_device(void *arg, size_t i, const struct act_device *result)
     const char *bdf = change->bdfs[i];
     struct track *track = agent_track(agent, bdf);
     if (track) {
+        if (track->acting)
+            track->ended_ms =
+                loop_now_ms(agent->loop) + 1; /* a look in this millisecond may be older */
         track->acting = track->querying = false;
         track->step = WORKER_STEP_MAX;
     }

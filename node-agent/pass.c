@@ -131,6 +131,7 @@ static void on_look(void *arg, int r, const struct observed *observed, const str
     }
     *agent->look_error = '\0';
     *agent->observed = *observed;
+    agent->observed_ms = agent->look_started_ms;
     if (agent->look_running == LOOK_USERS)
         agent->users_looked_ms = agent->look_started_ms;
     note_boot(agent);
@@ -190,7 +191,7 @@ static void make_plan(struct agent *agent)
     for (size_t i = 0; i < agent->observed->n; i++) {
         struct observed_device *d = &agent->observed->devices[i];
         const struct track *track = agent_track(agent, d->dev.bdf);
-        d->acting = track && track->acting;
+        d->acting = track && (track->acting || track->ended_ms > agent->observed_ms);
         d->quarantined = workers_is_quarantined(agent->workers, d->dev.bdf);
     }
     intent_resolve(&agent->config, &wish, agent->observed, agent->intent);
@@ -219,6 +220,14 @@ static void find_trouble(struct agent *agent)
     *agent->trouble_reason = *agent->trouble = '\0';
     set_trouble(agent, "StateDirectoryFailed", agent->journal_error);
     set_trouble(agent, "OfferFailed", agent->offer_error);
+    if (agent->label_blocks && *publisher_error(agent->publisher)) {
+        char text[400];
+        (void)snprintf(text, sizeof text,
+                       "nothing is changed while the Node may say that it is ready and cannot be "
+                       "told otherwise: %s",
+                       publisher_error(agent->publisher));
+        set_trouble(agent, "ApiUnavailable", text);
+    }
     set_trouble(agent, "WaitingForLease", agent->lease_error);
     bool waiting = false;
     int64_t now = loop_now_ms(agent->loop);

@@ -7,7 +7,7 @@
 #include "base/auto.h"
 
 struct tally {
-    size_t managed, gpus, changing, failed, busy, pending, querying, in_place, offered;
+    size_t managed, gpus, acting, changing, failed, busy, pending, querying, in_place, offered;
     size_t offered_secure;   /* offered and in on or ppcie */
     size_t offered_devtools; /* offered and in devtools */
     size_t known, capable;
@@ -64,6 +64,7 @@ static bool binding_is_right(const struct publish_input *in, size_t i)
 
 static void count_decision(const struct publish_input *in, size_t i, struct tally *t)
 {
+    t->acting += in->plan->devices[i].decision == DECISION_ACTING;
     if (is_failed(in, i)) {
         t->failed++;
         return;
@@ -321,7 +322,10 @@ static void describe_state(const struct publish_input *in, const struct tally *t
             ? "True"
             : "False";
     const char *state = state_text(ret);
-    if (t->changing > 0)
+    if (t->changing > 0 && t->acting == 0 && *in->trouble_reason)
+        say(ret, "False", in->trouble_reason, "%zu of %zu devices are to be changed; %s",
+            t->changing, t->managed, in->trouble);
+    else if (t->changing > 0)
         say(ret, "False", "ChangingMode", "%zu of %zu devices are being changed", t->changing,
             t->managed);
     else if (t->failed > 0)

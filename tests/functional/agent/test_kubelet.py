@@ -1,0 +1,154 @@
+#!/usr/bin/python3
+"""Kubelet comes late, restarts, asks odd things; several models; another operand of the GPU Operator."""
+import os
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+from rig import MODE, READY, STATE, Bench, run, same, until  # noqa: E402
+
+GPU = "0000:18:00.0"
+PCIE = "nvidia.com/GH100_H100_PCIE"
+SXM = "nvidia.com/GH100_H100_SXM5_80GB"
+
+
+def a_kubelet_that_starts_later():
+    with Bench("h100-pcie", kubelet=False) as b:
+        b.start_agent()
+        b.label(MODE, "on")
+        b.wait_state("on", ready="false")  # kubelet has nothing to give away yet
+        b.wait_condition("KubeletUnavailable")
+        same(b.get("/readyz")[0], 503, "readyz")
+        b.start_kubelet()
+        b.wait_state("on", ready="true")
+        until("served", lambda: b.kubelet.devices() == {PCIE: {GPU: "Healthy"}})
+        until("condition", lambda: b.condition()["reason"] == "Ready")
+
+
+def a_kubelet_that_restarts():
+    with Bench("hgx-h100") as b:
+        b.start_agent()
+        b.label(MODE, "on")
+        b.wait_state("on", ready="true")
+        for kill in (False, True, False):
+            b.kubelet.ask("restart", kill=kill)
+            b.kubelet.ask("wait", resource=SXM, allocatable=8)
+        until("ready again", lambda: b.labels()[READY] == "true" and b.condition()["status"] == "True")
+        b.kubelet.ask("stop")
+        time.sleep(0.3)
+        assert b.agent.poll() is None
+        b.kubelet.ask("start")
+        b.kubelet.ask("wait", resource=SXM, allocatable=8)
+        b.wait_state("on", ready="true")
+
+
+def allocations_are_checked():
+    with Bench("hgx-h100") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        b.kubelet.ask("wait", resource=SXM, allocatable=8)
+
+        def call(ids, method="Allocate"):
+            return b.kubelet.ctl("call", SXM, method, "--ids", ids)
+        answer = call(GPU)
+        same(answer["code"], 0, answer)
+        for ids, words in (("0000:ff:00.0", "0000:ff:00.0"), ("", ""), (f"{GPU},{GPU}", ""), ("x" * 200, "")):
+            answer = call(ids)
+            assert answer["code"] != 0 and words in answer.get("message", ""), (ids[:20], answer)
+        b.ctl("fault", GPU, "reset-error", "25")
+        b.label(MODE, "on")
+        b.wait_state("degraded", ready="true")
+        answer = call(GPU)
+        assert answer["code"] != 0 and GPU in answer["message"], answer
+        same(call("0000:2a:00.0")["code"], 0, "the others are given")
+        # rebound behind our back: refused although nobody has noticed yet
+        with open(f"{b.root}/sys/bus/pci/devices/0000:2a:00.0/driver/unbind", "w") as f:
+            f.write("0000:2a:00.0")
+        answer = call("0000:2a:00.0")
+        if answer["code"] == 0:
+            same(b.driver("0000:2a:00.0"), "vfio-pci", "given away while it was not bound")
+        for ids in (f"{GPU},0000:2a:00.0", "", "nonsense"):
+            same(b.kubelet.ctl("call", SXM, "GetPreferredAllocation", "--ids", ids, "--want", "1")["code"] in (0, 3), True, "preferred")
+        assert b.metric("ccnode_allocations_total", result="refused") >= 5
+        same(b.agent.poll(), None, "alive")
+
+
+def four_models_and_a_gpu_without_cc():
+    with Bench("mixed") as b:
+        b.start_agent()
+        until("more than two resources", lambda: len(b.kubelet.devices()) >= 3, 15)
+        b.label(MODE, "on")
+        b.wait_state("degraded", ready="true", seconds=15)
+        devices = b.kubelet.devices()
+        modes = b.modes()
+        until("said", lambda: not [d for d in b.annotation_status() if d["health"] == "changing"])
+        healthy = {d["bdf"] for d in b.annotation_status() if d["health"] == "healthy"}
+        for resource, ids in devices.items():
+            for device, health in ids.items():
+                same(health, "Healthy" if device in healthy else "Unhealthy", f"{resource} {device}")
+                assert health == "Unhealthy" or modes[device] == "on" or "NVSWITCH" in resource, (device, modes)
+        assert "0000:ac:00.0 (mlx5_core)" in b.condition()["message"], "the foreign function in a group is named"
+        names = b.cdi_names()
+        for resource, ids in devices.items():
+            for device, health in ids.items():
+                same(device in names.get(resource, ()), health == "Healthy", f"CDI entry of {device}")
+
+
+def aliases_and_numbers():
+    with Bench("hgx-h100", config="devicePlugin: { naming: alias, deviceIdStyle: number }\n") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        until("two resources", lambda: set(b.kubelet.devices()) == {"nvidia.com/pgpu", "nvidia.com/nvswitch"})
+        devices = b.kubelet.devices()["nvidia.com/pgpu"]
+        assert all(i.isdigit() for i in devices), devices
+        names = b.cdi_names()
+        same(len(names["nvidia.com/pgpu"]), len(set(names["nvidia.com/pgpu"])), "no name twice")
+        assert set(devices) <= set(names["nvidia.com/pgpu"])
+
+
+def we_stand_back_from_duties_of_the_gpu_operator():
+    with Bench("h100-pcie") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        label = "nvidia.com/gpu.deploy.cc-manager"
+        b.label(label, "true")
+        b.label(MODE, "on")
+        b.wait_state("on", ready="true")  # the label alone, without a pod, is no operand
+        pod = {"metadata": {"name": "nvidia-cc-manager-x", "namespace": "default",
+                            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "nvidia-cc-manager",
+                                                 "uid": "1", "controller": True}]},
+               "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}]}}
+        code, answer = b.api.call("POST", "/api/v1/namespaces/default/pods", pod)
+        assert code == 201, answer
+        b.label(label, "false")
+        b.label(label, "true")
+        b.wait_condition("StandingBack")
+        resets = b.resets()
+        b.label(MODE, "off")
+        time.sleep(0.4)
+        same(b.resets(), resets, "modes are cc-manager's")
+        same(b.labels()[STATE], "on", "and so are its labels")
+        b.label(label, "paused-for-driver-upgrade")
+        b.wait_state("off", ready="false")
+
+
+def changes_take_turns_by_lease():
+    with Bench("h100-pcie", config="concurrency: { max: 1, lease: turn }\n") as b:
+        path = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+        now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
+        code, answer = b.api.call("POST", path, {"metadata": {"name": "turn-0", "labels": {"ccnode.io/semaphore": "turn"}}, "spec": {
+            "holderIdentity": "other-node", "leaseDurationSeconds": 3, "acquireTime": now, "renewTime": now}})
+        assert code == 201, answer
+        b.start_agent()
+        until("the condition says what it waits for", lambda: b.condition()["reason"] == "WaitingForLease")
+        same(b.resets()[GPU], 0, "not our turn")
+        b.label(MODE, "on")
+        time.sleep(1)
+        same(b.resets()[GPU], 0, "still not")
+        b.wait_state("on", ready="true", seconds=20)  # the other one does not renew
+        until("given back", lambda: not b.api.call("GET", path + "/turn-0")[1]["spec"].get("holderIdentity"))
+
+
+if __name__ == "__main__":
+    run(a_kubelet_that_starts_later, a_kubelet_that_restarts, allocations_are_checked, four_models_and_a_gpu_without_cc,
+        aliases_and_numbers, we_stand_back_from_duties_of_the_gpu_operator, changes_take_turns_by_lease)

@@ -1,0 +1,198 @@
+#!/usr/bin/python3
+"""Configuration, journal, signals, capabilities, what is left behind."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+from rig import BIN, MODE, Bench, run, same, until  # noqa: E402
+
+GPU = "0000:18:00.0"
+PCIE = "nvidia.com/GH100_H100_PCIE"
+NEEDED = {"CAP_DAC_OVERRIDE": 1, "CAP_DAC_READ_SEARCH": 2, "CAP_SYS_MODULE": 16, "CAP_SYS_RAWIO": 17, "CAP_SYS_PTRACE": 19,
+          "CAP_SYS_ADMIN": 21}
+
+
+def configuration_is_read_again():
+    with Bench("h100-pcie") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        b.write_config("mode: { default: devtools }\n")
+        b.wait_state("devtools", ready="")
+        resets = b.resets()
+        for bad in ("mode: { default: maybe }\n", "moode: {}\n", "mode: [1]\n", "\x01\x02\n", "state: { directory: /elsewhere }\n"):
+            b.write_config(bad)
+            until("told", lambda: b.events("InvalidConfiguration"))
+        time.sleep(0.2)
+        same(b.resets(), resets, "a bad file changes nothing")
+        b.write_config('mode: { default: "on" }\n')
+        b.wait_state("on", ready="true")
+
+
+def configuration_from_a_config_map():
+    """kubelet swaps ..data; the file itself is a link that never changes."""
+    with Bench("h100-pcie") as b:
+        volume = os.path.join(b.dir, "volume")
+        text = open(b.config, encoding="utf-8").read()
+        for name, mode in (("..1", "off"), ("..2", "devtools")):
+            os.makedirs(os.path.join(volume, name))
+            with open(os.path.join(volume, name, "ccnode.yaml"), "w", encoding="utf-8") as f:
+                f.write(text + f'mode: {{ default: "{mode}" }}\n')
+        os.symlink("..1", os.path.join(volume, "..data"))
+        os.symlink("..data/ccnode.yaml", os.path.join(volume, "ccnode.yaml"))
+        b.config = os.path.join(volume, "ccnode.yaml")
+        b.start_agent()
+        b.wait_state("off")
+        os.symlink("..2", os.path.join(volume, "..data_tmp"))
+        os.rename(os.path.join(volume, "..data_tmp"), os.path.join(volume, "..data"))
+        b.wait_state("devtools", ready="")
+
+
+def a_bad_start_says_why():
+    with Bench("h100-pcie", api=False, kubelet=False) as b:
+        for text, words in (("moode: {}\n", "moode"), ("mode: { default: maybe }\n", "ccnode.yaml:3:"), ("x" * 300000, "ccnode.yaml")):
+            b.write_config(text)
+            done = b.run_agent()
+            same(done.returncode, 2, done.stderr[:300])
+            assert words in done.stderr, done.stderr[:300]
+        b.write_config("")
+        for options, status, words in ((("--host-root", "/nonexistent"), 1, "/nonexistent"), (("--nonsense",), 2, "nonsense"),
+                                       (("--kubeconfig", "/nonexistent"), 1, "/nonexistent"), (("extra",), 2, "extra"),
+                                       (("--log-level", "loud"), 2, "loud")):
+            done = b.run_agent(*options)
+            same(done.returncode, status, done.stderr)
+            assert words in done.stderr, done.stderr
+        for option in ("--help", "--help-config", "--version"):
+            same(subprocess.run([os.path.join(BIN, "ccnode-agent"), option], stdout=subprocess.DEVNULL, check=False).returncode, 0)
+
+
+def a_damaged_journal_is_set_aside():
+    with Bench("h100-pcie") as b:
+        path = os.path.join(b.root, "var/lib/ccnode")
+        b.start_agent()
+        b.label(MODE, "on")
+        b.wait_state("on", ready="true")
+        b.stop_agent()
+        good = open(path + "/journal.json", "rb").read()
+        resets = b.resets()
+        assert b'"version": 1,' in good and b'"on"' in good, good
+        for bad in (good[:len(good) // 2], good.replace(b'"on"', b'"of"'), good.replace(b'"version": 1', b'"version": 99'), b"\0" * 100):
+            with open(path + "/journal.json", "wb") as f:
+                f.write(bad)
+            with open(path + "/last-node.json", "wb") as f:
+                f.write(bad)
+            b.start_agent()
+            until("told", lambda: "journal is not trusted" in b.log())
+            b.wait_state("on", ready="true")
+            until("read", lambda: b.status().get("mode_state") == "on")
+            b.stop_agent()
+        same(b.resets(), resets, "nothing was believed, nothing was reset")
+        assert any(".bad-" in n for n in os.listdir(path)), os.listdir(path)
+
+
+def signals():
+    with Bench("h100-pcie", scale="1") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        b.label(MODE, "on")
+        until("the reset runs", lambda: b.status()["devices"][0]["step"] in ("reset", "wait-boot"), step=0.02)
+        took = b.stop_agent(seconds=15)
+        assert took < 5, f"{took:.1f} s"
+        same(b.resets()[GPU], 1, "one reset")
+        b.start_agent()
+        b.wait_state("on", ready="true", seconds=15)
+        assert b.resets()[GPU] <= 2, "at most one extra reset"
+        b.agent.send_signal(signal.SIGHUP)
+        b.agent.send_signal(signal.SIGPIPE)
+        time.sleep(0.2)
+        same(b.agent.poll(), None, "alive")
+
+
+def as_pid_1():
+    with Bench("h100-pcie") as b:
+        log = open(b.log_path, "ab")
+        env = {**os.environ, **b.env}
+        b.log_start = 0
+        unshare = subprocess.Popen(["unshare", "--pid", "--fork", "--mount-proc", *b.agent_command()], stdout=log, stderr=log, env=env)
+        try:
+            b.wait_state("off", ready="false")
+            child = int(open(f"/proc/{unshare.pid}/task/{unshare.pid}/children").read().split()[0])
+            began = time.monotonic()
+            os.kill(child, signal.SIGTERM)
+            same(unshare.wait(10), 0, "exit status")
+            assert time.monotonic() - began < 1.5
+        finally:
+            if unshare.poll() is None:
+                unshare.kill()
+                unshare.wait()
+            log.close()
+
+
+def capabilities(pid):
+    with open(f"/proc/{pid}/status", encoding="utf-8") as f:
+        return {k: int(v, 16) for k, v in (line.split(":\t") for line in f if line.startswith("Cap"))}
+
+
+def the_agent_runs_without_capabilities():
+    with Bench("h100-pcie", scale="1") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        caps = capabilities(b.agent.pid)
+        allowed = sum(1 << bit for bit in NEEDED.values())
+        same(caps["CapEff"], 0, "in effect")
+        same(caps["CapPrm"] & ~allowed, 0, "permitted")
+        for task in os.listdir(f"/proc/{b.agent.pid}/task"):
+            same(capabilities(f"{b.agent.pid}/task/{task}")["CapEff"], 0, f"thread {task}")
+        b.label(MODE, "on")
+
+        def worker():
+            for pid in os.listdir("/proc"):
+                try:
+                    with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
+                        text = f.read()
+                    if "(ccnode-device)" in text and int(text.rpartition(")")[2].split()[1]) == b.agent.pid:
+                        return capabilities(pid)
+                except (OSError, ValueError):
+                    pass
+            return None
+        caps = until("a worker", worker)
+        same(caps["CapEff"] & ~allowed, 0, "a worker has no more than it needs")
+        b.wait_state("on", ready="true", seconds=15)
+
+
+def nothing_grows():
+    with Bench("h100-pcie", scale="0") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+
+        def use():
+            pid = b.agent.pid
+            with open(f"/proc/{pid}/status", encoding="utf-8") as f:
+                rss = next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
+            children = open(f"/proc/{pid}/task/{pid}/children").read().split()
+            return len(os.listdir(f"/proc/{pid}/fd")), rss, len(os.listdir(f"/proc/{pid}/task")), len(children)
+
+        def rounds(n):
+            for _ in range(n):
+                for mode in ("on", "off"):
+                    b.label(MODE, mode)
+                    b.wait_state(mode, ready="true" if mode == "on" else "false")
+            time.sleep(0.5)
+        rounds(5)
+        before = use()
+        rounds(20)
+        after = use()
+        assert after[0] <= before[0] + 1, f"descriptors {before[0]} -> {after[0]}"
+        same((after[2], after[3]), (before[2], before[3]), "threads and children")
+        same(os.listdir(os.path.join(b.root, "var/lib/ccnode")) and
+             [n for n in os.listdir(os.path.join(b.root, "var/lib/ccnode")) if n.startswith(".")], [], "temporary files")
+        status = json.dumps(b.status())
+        assert "healthy" in status
+
+
+if __name__ == "__main__":
+    run(configuration_is_read_again, configuration_from_a_config_map, a_bad_start_says_why, a_damaged_journal_is_set_aside,
+        signals, as_pid_1, the_agent_runs_without_capabilities, nothing_grows)
