@@ -399,6 +399,9 @@ static void make_chain(const struct making *in, const struct view *v, struct dev
         (*v->dev->driver && !in_vfio(v->dev, in->options->vfio_driver)))
         add(d->steps, &d->n_steps, WORKER_UNBIND, "");
     add_wanted_binding(in, v, d);
+    if (d->steps[0].step == WORKER_UNBIND)
+        add_old_binding(v, d->undo,
+                        &d->n_undo); /* a driver that cannot be had leaves it as it was */
 }
 
 static bool writes(const struct device_plan *d)

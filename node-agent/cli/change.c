@@ -212,38 +212,55 @@ static void on_step(void *arg, size_t i, const struct plan_step *step,
     (void)snprintf(s->text, sizeof s->text, "%.47s", text);
 }
 
+/* What act says of a device, in the words of the command. */
+static void take_result(struct run *run, size_t i, const struct act_device *act)
+{
+    struct change_device *c = device_at(run, i);
+    if (!c || act->result == ACT_NOTHING)
+        return;
+    bool done = act->result == ACT_DONE;
+    c->status = done ? CLI_OK : CLI_FAILED;
+    if (act->result == ACT_FAILED)
+        c->status = cli_status_of(act->failed_code, act->failed_step);
+    c->result = done ? CHANGE_DONE : c->status == CLI_FAILED ? CHANGE_FAILED : CHANGE_REFUSED;
+    c->acted = true;
+    c->duration_ms = act->ended_ms - c->started_ms;
+    if (act->verified != CC_MODE_UNKNOWN)
+        c->to = act->verified;
+    if (act->result == ACT_STOPPED)
+        (void)snprintf(c->error, sizeof c->error,
+                       "stopped on request after step %zu; run the same command again to finish",
+                       c->n_steps);
+    else if (act->result == ACT_UNDONE)
+        (void)snprintf(c->error, sizeof c->error, "put back, because another device failed");
+    else if (!done)
+        (void)snprintf(c->error, sizeof c->error, "%s%s", act->error,
+                       act->undone ? "; what was staged is put back" : "");
+}
+
+static void on_device(void *arg, size_t i, const struct act_device *act)
+{
+    struct run *run = arg;
+    take_result(run, i, act);
+    const struct change_device *c = device_at(run, i);
+    if (!c || act->result == ACT_NOTHING)
+        return;
+    const char *word = act->verified != CC_MODE_UNKNOWN ? cc_mode_name(act->verified) : "done";
+    progress_say(run->progress, c->bdf, c->name, c->result == CHANGE_DONE ? word : c->error, true);
+}
+
 static void on_done(void *arg, const struct act_device *results, size_t n)
 {
     struct run *run = arg;
     struct cli *cli = run->cli;
     for (size_t i = 0; i < n; i++) {
-        struct change_device *c = device_at(run, i);
-        if (!c || results[i].result == ACT_NOTHING)
+        struct observed_device *d = &cli->observed.devices[i];
+        take_result(run, i, &results[i]);
+        if (results[i].verified == CC_MODE_UNKNOWN)
             continue;
-        bool done = results[i].result == ACT_DONE;
-        enum cc_mode mode = run->intent.devices[i].mode;
-        c->result = done ? CHANGE_DONE : CHANGE_FAILED;
-        c->status = done ? CLI_OK : CLI_FAILED;
-        c->to = results[i].verified != CC_MODE_UNKNOWN ? results[i].verified : c->from;
-        if (results[i].result == ACT_STOPPED)
-            (void)snprintf(
-                c->error, sizeof c->error,
-                "stopped on request after step %zu; run the same command again to finish",
-                c->n_steps);
-        else if (results[i].result == ACT_UNDONE)
-            (void)snprintf(c->error, sizeof c->error, "put back, because another device failed");
-        else if (!done)
-            (void)snprintf(c->error, sizeof c->error, "%s%s", results[i].error,
-                           results[i].undone ? "; what was staged is put back" : "");
-        if (results[i].verified != CC_MODE_UNKNOWN) {
-            struct nv_report report = cli->observed.devices[i].report;
-            report.active = report.pending = results[i].verified;
-            memory_read(&cli->memory, c->bdf, &report, loop_now_ms(cli->loop));
-        }
-        progress_say(run->progress, c->bdf, c->name,
-                     done ? mode != CC_MODE_UNKNOWN && !cli->options.no_reset ? "verified" : "done"
-                          : c->error,
-                     true);
+        struct nv_report report = d->report;
+        report.active = report.pending = results[i].verified;
+        memory_read(&cli->memory, d->dev.bdf, &report, loop_now_ms(cli->loop));
     }
     if (!run->agent)
         record_after(cli, &run->intent, results, n);
@@ -269,7 +286,8 @@ static int act_on_plan(struct run *run)
     if (!run->agent && (record_before(cli, &run->intent, &run->plan, &err) < 0 ||
                         cdi_files_update(cli, touched, &err) < 0))
         return cli_complain(CLI_FAILED, "nothing was touched: %s", err.msg);
-    struct act_callbacks callbacks = {.on_step = on_step, .on_done = on_done, .arg = run};
+    struct act_callbacks callbacks = {
+        .on_step = on_step, .on_device = on_device, .on_done = on_done, .arg = run};
     run->act_done = false;
     run->act = act_start(cli->workers, cli->loop, &run->plan, &cli->observed, &callbacks);
     cli->interrupt_arg = run;
@@ -292,16 +310,22 @@ static void take_decisions(struct run *run, size_t *ret_busy)
             continue;
         if (c->from == CC_MODE_UNKNOWN && d->knowledge != KNOWN_NOT)
             c->from = c->to = d->report.active;
-        if (c->result == CHANGE_DONE || c->result == CHANGE_FAILED)
+        if (c->acted)
             continue;
+        c->duration_ms = loop_now_ms(cli->loop) - c->started_ms;
         bool busy = plan->decision == DECISION_BUSY, refused = plan->decision == DECISION_REFUSED;
         *ret_busy += busy;
         c->result = busy || refused ? CHANGE_REFUSED : CHANGE_NONE;
         c->status = busy ? CLI_IN_USE : refused ? CLI_IMPOSSIBLE : CLI_OK;
         (void)snprintf(c->error, sizeof c->error, "%s", busy || refused ? plan->reason : "");
-        if (plan->decision == DECISION_QUERY || plan->decision == DECISION_WAIT) {
-            c->result = CHANGE_FAILED;
+        if (refused && d->knowledge == KNOWN_REGISTERS && (*d->report.fault || !d->report.booted)) {
+            c->result = CHANGE_FAILED; /* broken, not unable */
             c->status = CLI_FAILED;
+        }
+        if (plan->decision == DECISION_QUERY || plan->decision == DECISION_WAIT) {
+            c->status = cli_status_of(cli->read_code[i], WORKER_QUERY);
+            c->result = c->status == CLI_FAILED ? CHANGE_FAILED : CHANGE_REFUSED;
+            *ret_busy += c->status == CLI_IN_USE;
             (void)snprintf(c->error, sizeof c->error, "%s",
                            *d->error       ? d->error
                            : *plan->reason ? plan->reason
@@ -323,7 +347,7 @@ static void drop_finished(struct run *run)
     run->plan.changes = false;
     for (size_t i = 0; i < run->plan.n; i++) {
         const struct change_device *c = device_at(run, i);
-        if (c && (c->result == CHANGE_DONE || c->result == CHANGE_FAILED))
+        if (c && c->acted)
             run->plan.devices[i].n_steps = 0;
         run->plan.changes = run->plan.changes || run->plan.devices[i].n_steps > 0;
     }
@@ -381,7 +405,6 @@ static void finish(struct run *run)
     struct err err = ERR_INIT;
     for (size_t k = 0; k < run->change->n; k++) {
         struct change_device *c = &run->change->devices[k];
-        c->duration_ms = loop_now_ms(cli->loop) - c->started_ms;
         run->change->status = cli_worse(run->change->status, c->status);
     }
     /* drivers, nodes and group numbers as they are now */

@@ -26,6 +26,7 @@ struct change_step {
 struct change_device {
     char bdf[BDF_SIZE], name[64];
     enum change_result result;
+    bool acted; /* a chain ran: this result stands, whatever a later look says */
     int status; /* what it means for the exit status */
     enum cc_mode from, to;
     char from_driver[32], to_driver[32];

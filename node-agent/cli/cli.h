@@ -52,8 +52,9 @@ struct cli {
     struct rpc *rpc;         /* NULL until cli_rpc() */
     struct memory memory;
     struct journal journal;
-    struct observed observed;    /* of the last cli_look() */
-    bool chosen[NV_MAX_DEVICES]; /* by cli_choose(), as observed.devices */
+    struct observed observed;           /* of the last cli_look() */
+    char read_code[NV_MAX_DEVICES][24]; /* errno name of a query that failed; "" = none */
+    bool chosen[NV_MAX_DEVICES];        /* by cli_choose(), as observed.devices */
     size_t n_chosen;
     int interrupted; /* a signal that asked us to stop; 0 = none */
     void (*on_interrupt)(void *arg);
@@ -86,9 +87,14 @@ void cli_managed(const struct cli *cli, bool ret[static NV_MAX_DEVICES]);
 /**
  * cli_read_modes() - registers of the chosen idle devices into cli->observed, all at the same time
  * Devices in use keep what the journal vouches for. A device that cannot be read keeps KNOWN_NOT and the reason in
- * its `error`.
+ * its `error`, and cli->read_code.
  */
 void cli_read_modes(struct cli *cli);
+
+/* cli_settle() - wait until workers that were closed have gone, and with them their locks; at most some seconds */
+void cli_settle(struct cli *cli);
+/* cli_status_of() - what the errno name of a failed step means: CLI_IN_USE, CLI_IMPOSSIBLE or CLI_FAILED */
+int cli_status_of(const char *code, enum worker_step step);
 
 /* cli_in_use() - somebody uses it, or that is not known */
 bool cli_in_use(const struct observed *observed, size_t i);

@@ -67,6 +67,7 @@ int knobs_read(struct cli *cli, struct json_object *ret[static NV_MAX_DEVICES])
     }
     done = left == 0;
     cli_run_until(cli, &done);
+    cli_settle(cli);
     for (size_t i = 0; i < n; i++)
         status = cli_worse(status, asking[i].status);
     return status;

@@ -189,7 +189,8 @@ static int mode_status(const struct cli *cli, size_t i)
     const struct observed_device *d = &cli->observed.devices[i];
     if (d->knowledge != KNOWN_NOT && d->report.active != CC_MODE_UNKNOWN && !*d->report.fault)
         return CLI_OK;
-    return cli_in_use(&cli->observed, i) ? CLI_IN_USE : CLI_FAILED;
+    return cli_in_use(&cli->observed, i) ? CLI_IN_USE
+                                         : cli_status_of(cli->read_code[i], WORKER_QUERY);
 }
 
 static struct json_object *mode_json(const struct cli *cli, size_t i, struct json_object *knobs)

@@ -47,5 +47,7 @@ void preflight_stack(struct preflight *p);
 bool preflight_key(const char *text, const char *key, char *ret, size_t room);
 /* preflight_has_word() - a word of the kernel command line */
 bool preflight_has_word(const char *cmdline, const char *word);
+/* preflight_tee_cure() - what to do where no confidential guest can be started; @cpu: vendor_id of /proc/cpuinfo */
+const char *preflight_tee_cure(const char *cpu, const char *cmdline);
 
 #endif

@@ -8,6 +8,7 @@
 #include "base/auto.h"
 #include "base/fs.h"
 #include "node-agent/cli/preflight.h"
+#include "node-agent/gpu/group.h"
 
 static bool is_amd(const struct preflight *p)
 {
@@ -95,32 +96,45 @@ static void check_iommu(struct preflight *p)
               "no IOMMU group exists: devices cannot be given to VFIO");
 }
 
+static bool is_passthrough(const char *cmdline)
+{
+    return preflight_has_word(cmdline, "iommu=pt") ||
+           preflight_has_word(cmdline, "iommu.passthrough=1");
+}
+
+const char *preflight_tee_cure(const char *cpu, const char *cmdline)
+{
+    bool amd = strcmp(cpu, "AuthenticAMD") == 0;
+    if (amd && is_passthrough(cmdline))
+        return "remove iommu=pt (iommu.passthrough=1) from the kernel command line: the kernel "
+               "refuses SEV-SNP with it";
+    if (amd && preflight_has_word(cmdline, "amd_iommu=pgtbl_v2"))
+        return "remove amd_iommu=pgtbl_v2 from the kernel command line: the kernel refuses SEV-SNP "
+               "with it";
+    if (amd)
+        return "switch SMEE, SEV-SNP and the RMP table on in the firmware, and kvm_amd.sev_snp=1 "
+               "on "
+               "the kernel command line where the kernel does not do it by itself (6.11 and newer "
+               "do)";
+    if (strcmp(cpu, "GenuineIntel") == 0)
+        return "switch TME-MT, TDX and the SEAM loader on in the firmware, and kvm_intel.tdx=1 "
+               "nohibernate on the kernel command line (Linux 6.16 and newer, or the vendor's "
+               "kernel)";
+    return "switch SEV-SNP (AMD) or TDX (Intel) on in firmware and kernel; deploy/host --check "
+           "names "
+           "what is missing";
+}
+
 static void check_tee(struct preflight *p)
 {
-    if (p->facts.snp || p->facts.tdx) {
+    if (p->facts.snp || p->facts.tdx)
         check_add(p, "tee", CHECK_OK, "", "%s guests can be started",
                   p->facts.snp ? "SEV-SNP" : "TDX");
-        return;
-    }
-    bool passthrough = preflight_has_word(p->cmdline, "iommu=pt") ||
-                       preflight_has_word(p->cmdline, "iommu.passthrough=1");
-    const char *cure = "switch SEV-SNP (AMD) or TDX (Intel) on in firmware and kernel; deploy/host "
-                       "--check names what is "
-                       "missing";
-    if (is_amd(p) && passthrough)
-        cure = "remove iommu=pt from the kernel command line: the kernel refuses SEV-SNP with it";
-    else if (is_amd(p))
-        cure = "switch SMEE, SEV-SNP and the RMP table on in the firmware, and kvm_amd.sev_snp=1 "
-               "on the kernel command "
-               "line where the kernel does not do it by itself (6.11 and newer do)";
-    else if (is_intel(p))
-        cure = "switch TME-MT, TDX and the SEAM loader on in the firmware, and kvm_intel.tdx=1 "
-               "nohibernate on the kernel "
-               "command line (Linux 6.16 and newer, or the vendor's kernel)";
-    check_add(p, "tee", CHECK_ERROR, cure,
-              "neither SEV-SNP nor TDX is on: GPUs can be switched, but no confidential guest can "
-              "be started%s",
-              is_amd(p) && passthrough ? " (the kernel was started with iommu=pt)" : "");
+    else
+        check_add(
+            p, "tee", CHECK_ERROR, preflight_tee_cure(p->cpu, p->cmdline),
+            "neither SEV-SNP nor TDX is on: GPUs can be switched, but no confidential guest can "
+            "be started");
 }
 
 static void check_lockdown(struct preflight *p)
@@ -180,29 +194,46 @@ static void check_vfio(struct preflight *p)
                   "vfio_iommu_type1 allows %ld mappings per container only", limit);
 }
 
+/* Functions of the device's own slot are bound along with it; anything else in the group stands in the way. */
+static bool goes_along(const struct nv_device *dev)
+{
+    const char *dot = strrchr(dev->bdf, '.');
+    size_t slot = dot ? (size_t)(dot - dev->bdf) + 1 : sizeof dev->bdf;
+    for (size_t i = 0; i < dev->n_companions; i++) {
+        const struct nv_companion *c = &dev->companions[i];
+        bool harmless =
+            !*c->driver || group_driver_is_vfio(c->driver) || strcmp(c->driver, "pci-stub") == 0;
+        if (!harmless && strncmp(c->bdf, dev->bdf, slot) != 0)
+            return false;
+    }
+    return dev->n_companions > 0 && dev->n_companions < NV_MAX_COMPANIONS;
+}
+
 static void check_groups(struct preflight *p)
 {
     const struct observed *o = &p->cli->observed;
     bool managed[NV_MAX_DEVICES];
-    size_t viable = 0, grouped = 0;
+    size_t usable = 0, grouped = 0;
     cli_managed(p->cli, managed);
     for (size_t i = 0; i < o->n; i++) {
         const struct nv_device *dev = &o->devices[i].dev;
         if (!managed[i] || dev->iommu_group < 0)
             continue;
         grouped++;
-        viable += dev->group_viable;
-        if (!dev->group_viable)
-            check_add(p, "group", CHECK_ERROR,
-                      "bind the other function to VFIO or unbind it; where it is another device, "
-                      "move one of the two to "
-                      "a slot with its own root port (ACS)",
-                      "%s cannot be given to a guest: %s is in its IOMMU group %d", dev->bdf,
-                      dev->group_blocker, dev->iommu_group);
+        if (dev->group_viable || goes_along(dev)) {
+            usable++;
+            continue;
+        }
+        check_add(p, "group", CHECK_ERROR,
+                  "unbind the other function from its driver where it is not needed; else move one "
+                  "of the two to a slot "
+                  "with its own root port (ACS)",
+                  "%s cannot be given to a guest: %s is in its IOMMU group %d", dev->bdf,
+                  dev->group_blocker, dev->iommu_group);
     }
-    if (grouped > 0 && viable == grouped)
+    if (grouped > 0 && usable == grouped)
         check_add(p, "group", CHECK_OK, "",
-                  "the IOMMU groups of all %zu managed devices are viable", grouped);
+                  "the IOMMU groups of all %zu managed devices are usable", grouped);
 }
 
 void preflight_host(struct preflight *p)

@@ -207,6 +207,8 @@ static void on_query(void *arg, const struct worker_answer *answer)
     struct err err = ERR_INIT;
     struct nv_report report;
     if (!answer->ok) {
+        (void)snprintf(reading->cli->read_code[reading->device], sizeof reading->cli->read_code[0],
+                       "%s", answer->code);
         (void)snprintf(d->error, sizeof d->error, "%s%s%s", answer->error,
                        *answer->cure ? "; " : "", answer->cure);
     } else if (worker_report(answer, &report, &err) < 0) {
@@ -221,8 +223,32 @@ static void on_query(void *arg, const struct worker_answer *answer)
     *reading->done = --*reading->left == 0;
 }
 
+#define SETTLE_MS 3000 /* a worker that was told to end puts power/control back and goes */
+
+void cli_settle(struct cli *cli)
+{
+    int64_t until = loop_now_ms(cli->loop) + SETTLE_MS;
+    while (workers_running(cli->workers) > 0 && loop_now_ms(cli->loop) < until)
+        loop_run_once(cli->loop, 20);
+}
+
+/* The worker's codes (node-agent/gpu/steps.c): EBUSY somebody has it; EADDRINUSE, ENXIO, EOPNOTSUPP the host or the device
+ * does not allow it; EACCES when staging is the board's own policy; EPERM is kernel lockdown. */
+int cli_status_of(const char *code, enum worker_step step)
+{
+    static const char *const impossible[] = {"EADDRINUSE", "ENXIO", "EOPNOTSUPP", "ENOTSUP",
+                                             "EPERM"};
+    if (strcmp(code, "EBUSY") == 0)
+        return CLI_IN_USE;
+    for (size_t i = 0; i < ARRAY_LEN(impossible); i++)
+        if (strcmp(code, impossible[i]) == 0)
+            return CLI_IMPOSSIBLE;
+    return strcmp(code, "EACCES") == 0 && step == WORKER_STAGE ? CLI_IMPOSSIBLE : CLI_FAILED;
+}
+
 void cli_read_modes(struct cli *cli)
 {
+    memset(cli->read_code, 0, sizeof cli->read_code);
     struct reading readings[NV_MAX_DEVICES];
     size_t left = 0;
     bool done = false;
@@ -243,6 +269,7 @@ void cli_read_modes(struct cli *cli)
     }
     done = left == 0;
     cli_run_until(cli, &done);
+    cli_settle(cli);
 }
 
 /* ---- the agent ---- */

@@ -5,6 +5,8 @@
 
 #include <cmocka.h>
 
+#include <string.h>
+
 #include "node-agent/cli/preflight.h"
 
 static void test_key(void **state)
@@ -55,12 +57,28 @@ static void test_word(void **state)
     assert_true(preflight_has_word("iommu=pt2 iommu=pt", "iommu=pt"));
 }
 
+static void test_tee_cure(void **state)
+{
+    (void)state;
+    static const char *const rows[][3] = {
+        {"AuthenticAMD", "quiet iommu=pt", "iommu=pt"},
+        {"AuthenticAMD", "iommu.passthrough=1", "iommu=pt"},
+        {"AuthenticAMD", "amd_iommu=pgtbl_v2", "pgtbl_v2"},
+        {"AuthenticAMD", "quiet", "kvm_amd.sev_snp=1"},
+        {"GenuineIntel", "iommu=pt", "kvm_intel.tdx=1"},
+        {"", "iommu=pt", "deploy/host --check"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        assert_non_null(strstr(preflight_tee_cure(rows[i][0], rows[i][1]), rows[i][2]));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_key),
         cmocka_unit_test(test_key_is_bounded),
         cmocka_unit_test(test_word),
+        cmocka_unit_test(test_tee_cure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
