@@ -329,5 +329,10 @@ int work_step(struct work *work, enum worker_step step, const char *argument, st
                             : "the node, this worker is for a device");
     if (*argument && !steps[step].argument)
         return err_set(err, EINVAL, "%s takes no argument", worker_step_name(step));
-    return steps[step].run(work, argument, answer, err);
+    int r = steps[step].run(work, argument, answer, err);
+    if (r == -EBUSY && work->open) { /* the mapping was taken away while we worked */
+        work_close(work);
+        return users_name(&work->host, &work->dev, err);
+    }
+    return r;
 }

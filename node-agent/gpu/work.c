@@ -52,6 +52,19 @@ static int identify(struct work *work, struct err *err)
     return r;
 }
 
+/* Reading must not get in the way of a VM that is about to start, so the group of a device on VFIO is not tried. One
+ * without driver whose group node is still there may be in an unbind that waits for its user: whoever touches its
+ * power/control or reset then waits too, unkillable (REF-L 6.8). */
+static int refuse_held(struct work *work, struct err *err)
+{
+    const struct nv_device *dev = &work->dev;
+    if (dev->driver_is_vfio && dev->enabled) {
+        (void)err_set(err, EBUSY, "someone has it open through VFIO");
+        return users_name(&work->host, dev, err);
+    }
+    return *dev->driver == '\0' ? users_refuse(&work->host, dev, err) : 0;
+}
+
 int work_open(struct work *work, struct err *err)
 {
     if (work->open)
@@ -60,11 +73,8 @@ int work_open(struct work *work, struct err *err)
     int r = work_lock(work, err);
     if (r == 0)
         r = inventory_read(&work->host, work->target, &work->dev, err);
-    /* reading must not get in the way of a VM that is about to start: its group is not tried here */
-    if (r == 0 && work->dev.driver_is_vfio && work->dev.enabled) {
-        (void)err_set(err, EBUSY, "someone has it open through VFIO");
-        return users_name(&work->host, &work->dev, err);
-    }
+    if (r == 0)
+        r = refuse_held(work, err);
     if (r == 0)
         r = power_hold(&work->power, &work->host, work->target, err);
     if (r == 0)

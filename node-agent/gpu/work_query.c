@@ -1,8 +1,8 @@
 /* The query step: what state the device is in. A device that is broken is an answer. */
 #include <errno.h>
-#include <string.h>
+#include <stdio.h>
 
-#include "base/auto.h"
+#include "node-agent/gpu/sysfs.h"
 #include "node-agent/gpu/work.h"
 
 /* Errors that say something about the device; the others say that it could not be asked. */
@@ -50,15 +50,24 @@ static void write_report(const struct nv_report *report, const char *fault, stru
     answer_text(a, "fault", fault);
 }
 
+static bool exists(const struct work *work)
+{
+    char path[64];
+    (void)snprintf(path, sizeof path, SYS_PCI_DEVICES "/%.12s", work->target);
+    return sysfs_exists(&work->host, path);
+}
+
 int work_query(struct work *work, struct answer *answer, struct err *err)
 {
     struct nv_report report = {0};
     int r = work_open(work, err);
-    /* whether it exists at all is not a matter of its health */
-    if (r == -ENODEV && !work->regs)
-        return r;
     if (r == 0)
         r = ask(work, &report, err);
+    /* whether it exists at all is not a matter of its health */
+    if (r == -ENODEV && !exists(work)) {
+        work_close(work);
+        return err_set(err, ENODEV, "there is no PCI device %s any more", work->target);
+    }
     if (r < 0 && !is_fault(r))
         return r;
     if (r < 0)
