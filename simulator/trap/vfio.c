@@ -1,9 +1,9 @@
-/* The simulated /dev/vfio: containers, groups, device files, character devices; their ioctls, reads and mappings.
+/* The simulated /dev/vfio: containers, groups, character devices, and which device files are open.
  *
  * The nodes are files of the FUSE tree, opened really (so that /proc shows who holds them); what an ioctl means is
  * decided here. Error codes and order are those seen on Linux 6.1, 6.12 and 7.3 (reference kernel-tier 6.5 and 8);
  * a device file is a memfd, its inode tells which one, whatever the descriptor's number became. */
-#include "simulator/trap/trap.h"
+#include "simulator/trap/vfio.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -18,34 +18,19 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #define HANDLES 64
 #define OPEN_FILES 64
-#define REGION_SHIFT 40 /* Linux include/linux/vfio_pci_core.h: VFIO_PCI_OFFSET_SHIFT */
-#define READY_MS 65536u /* pci_dev_wait() gives up then */
-#define METHODS 3u      /* FLR once, bus reset twice: so long a dead device blocks (seen: 210 s) */
-
-/* newer than Debian 12's headers; Linux include/uapi/linux/vfio.h and iommufd.h */
+/* newer than Debian 12's headers; Linux include/uapi/linux/vfio.h */
 #define BIND_IOMMUFD _IO(VFIO_TYPE, VFIO_BASE + 18)
-#define ATTACH_PT _IO(VFIO_TYPE, VFIO_BASE + 19)
-#define DETACH_PT _IO(VFIO_TYPE, VFIO_BASE + 20)
 struct bind_iommufd {
     uint32_t argsz, flags;
     int32_t iommufd;
     uint32_t out_devid;
 };
 
-/* an open device: a memfd that VFIO_GROUP_GET_DEVICE_FD returned, or a bound character device */
-static struct handle {
-    bool used;
-    bool fd_open;
-    int hw;
-    dev_t dev;
-    ino_t ino;
-    char root[PATH_MAX];
-} handles[HANDLES];
+static struct handle handles[HANDLES];
 
 /* groups and containers of this process, by descriptor */
 static struct open_file {
@@ -57,80 +42,15 @@ static struct open_file {
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* never taken in a signal handler */
 
-static int fail(int error)
+int fail(int error)
 {
     errno = error;
     return -1;
 }
 
-/* --- waiting ----------------------------------------------------------------------------------------------------- */
-
-static void sleep_scaled(uint32_t ms)
+const struct handle *vfio_handle(int vfio)
 {
-    int64_t ns = model_scaled_ns(trap_model, ms);
-    struct timespec left = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
-    while (nanosleep(&left, &left) < 0 && errno == EINTR)
-        ;
-}
-
-/* what Linux waits for after an FLR. Return: false when the device did not come back. */
-static bool wait_ready(int hw)
-{
-    sleep_scaled(model_delay(trap_model, MODEL_DELAY_FLR));
-    for (uint32_t waited = 0, pause = 1; !model_config_ready(trap_model, hw); pause *= 2) {
-        if (waited > METHODS * READY_MS)
-            return false;
-        sleep_scaled(pause);
-        waited += pause;
-    }
-    return true;
-}
-
-/* --- sysfs around a device ------------------------------------------------------------------------------------------ */
-
-/* Return: true with the driver's name; false when none is bound */
-static bool driver_of(const char *root, const char *bdf, char *ret, size_t room)
-{
-    char path[PATH_MAX + 64], target[PATH_MAX];
-    (void)snprintf(path, sizeof path, "%s/sys/bus/pci/devices/%s/driver", root, bdf);
-    ssize_t n = readlink(path, target, sizeof target - 1);
-    if (n <= 0)
-        return false;
-    target[n] = '\0';
-    const char *name = strrchr(target, '/');
-    (void)snprintf(ret, room, "%s", name ? name + 1 : target);
-    return true;
-}
-
-static bool on_vfio(const char *root, const char *bdf)
-{
-    char driver[64];
-    return driver_of(root, bdf, driver, sizeof driver) && strstr(driver, "vfio");
-}
-
-static bool in_group(const char *root, int number, const char *bdf)
-{
-    char path[PATH_MAX + 96];
-    (void)snprintf(path, sizeof path, "%s/sys/kernel/iommu_groups/%d/devices/%s", root, number,
-                   bdf);
-    return access(path, F_OK) == 0;
-}
-
-/* no member may be on a driver that uses DMA itself: vfio, pci-stub, bridges, or none */
-static bool viable(const char *root, int number)
-{
-    char path[PATH_MAX + 96], driver[64];
-    bool ok = true;
-    (void)snprintf(path, sizeof path, "%s/sys/kernel/iommu_groups/%d/devices", root, number);
-    DIR *dir = opendir(path);
-    if (!dir)
-        return false;
-    for (struct dirent *e; (e = readdir(dir));)
-        if (*e->d_name != '.' && driver_of(root, e->d_name, driver, sizeof driver))
-            ok &= strstr(driver, "vfio") || strcmp(driver, "pci-stub") == 0 ||
-                  strcmp(driver, "pcieport") == 0;
-    (void)closedir(dir);
-    return ok;
+    return &handles[vfio];
 }
 
 /* --- device files ------------------------------------------------------------------------------------------------- */
@@ -331,76 +251,6 @@ static int group_ioctl(int fd, const struct file_id *id, unsigned long request, 
     }
 }
 
-/* --- the device ------------------------------------------------------------------------------------------------------ */
-
-static int region_info(int hw, struct vfio_region_info *info)
-{
-    if (info->argsz < sizeof *info || info->index >= VFIO_PCI_NUM_REGIONS)
-        return fail(EINVAL);
-    info->offset = (uint64_t)info->index << REGION_SHIFT;
-    info->cap_offset = info->flags = 0;
-    info->size = 0;
-    if (info->index == VFIO_PCI_CONFIG_REGION_INDEX) {
-        info->size = 4096;
-        info->flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
-    } else if (info->index <= VFIO_PCI_BAR5_REGION_INDEX) {
-        info->size = model_bar(trap_model, hw, (int)info->index).size;
-        if (info->size)
-            info->flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE |
-                          VFIO_REGION_INFO_FLAG_MMAP;
-    }
-    return 0;
-}
-
-static int device_reset(int vfio)
-{
-    const struct handle *h = &handles[vfio];
-    /* an unbind or remove holds the device lock while it waits for us */
-    if (!on_vfio(h->root, model_desc(trap_model, h->hw)->bdf))
-        return fail(EAGAIN);
-    model_vfio_reset(trap_model, h->hw);
-    if (!wait_ready(h->hw))
-        return fail(ENOTTY);
-    regions_mend(vfio);
-    return 0;
-}
-
-static int device_ioctl(int vfio, unsigned long request, void *arg)
-{
-    int hw = handles[vfio].hw;
-    switch (request) {
-    case VFIO_DEVICE_GET_INFO: {
-        struct vfio_device_info *info = arg;
-        if (info->argsz < 16)
-            return fail(EINVAL);
-        info->flags = VFIO_DEVICE_FLAGS_RESET | VFIO_DEVICE_FLAGS_PCI;
-        info->num_regions = VFIO_PCI_NUM_REGIONS;
-        info->num_irqs = VFIO_PCI_NUM_IRQS;
-        return 0;
-    }
-    case VFIO_DEVICE_GET_REGION_INFO:
-        return region_info(hw, arg);
-    case VFIO_DEVICE_GET_IRQ_INFO: {
-        struct vfio_irq_info *info = arg;
-        if (info->argsz < sizeof *info || info->index >= VFIO_PCI_NUM_IRQS)
-            return fail(EINVAL);
-        info->flags = VFIO_IRQ_INFO_EVENTFD;
-        info->count =
-            info->index == VFIO_PCI_REQ_IRQ_INDEX || info->index == VFIO_PCI_MSI_IRQ_INDEX;
-        return 0;
-    }
-    case VFIO_DEVICE_SET_IRQS: /* accepted; no simulated device interrupts */
-        return 0;
-    case VFIO_DEVICE_RESET:
-        return device_reset(vfio);
-    case ATTACH_PT:
-    case DETACH_PT:
-        return 0;
-    default:
-        return fail(ENOTTY);
-    }
-}
-
 /* Return: whether somebody has the legacy group of this device open */
 static bool group_busy(const struct file_id *id)
 {
@@ -436,77 +286,6 @@ static int cdev_ioctl(int fd, const struct file_id *id, unsigned long request, v
         return -1;
     bind->out_devid = 1;
     return 0;
-}
-
-void *vfio_map(int vfio, void *addr, size_t length, int flags, uint64_t offset)
-{
-    uint64_t index = offset >> REGION_SHIFT, at = offset & ((1ull << REGION_SHIFT) - 1);
-    int hw = handles[vfio].hw;
-    uint64_t size =
-        index <= VFIO_PCI_BAR5_REGION_INDEX ? model_bar(trap_model, hw, (int)index).size : 0;
-    if (!(flags & MAP_SHARED) || length == 0 || at >= size || length > size - at) {
-        errno = EINVAL;
-        return MAP_FAILED;
-    }
-    model_vfio_claim(trap_model, hw);
-    struct region what = {.offset = at, .hw = hw, .bar = (int)index, .vfio = vfio};
-    return region_map(addr, length, flags, &what);
-}
-
-/* --- reads and writes of the device file ------------------------------------------------------------------------------- */
-
-static unsigned piece(uint64_t at, size_t left)
-{
-    return at % 4 == 0 && left >= 4 ? 4 : at % 2 == 0 && left >= 2 ? 2 : 1;
-}
-
-static ssize_t config_access(int hw, void *buf, size_t n, uint64_t at, bool write)
-{
-    size_t done = 0;
-    if (at >= 4096)
-        return fail(EINVAL);
-    n = n < 4096 - at ? n : 4096 - at;
-    for (unsigned chunk; done < n; done += chunk) {
-        uint32_t v = 0;
-        chunk = piece(at + done, n - done);
-        if (write) {
-            memcpy(&v, (char *)buf + done, chunk);
-            (void)model_config_write(trap_model, hw, (unsigned)(at + done), chunk, v);
-        } else {
-            v = model_config_read(trap_model, hw, (unsigned)(at + done), chunk);
-            memcpy((char *)buf + done, &v, chunk);
-        }
-    }
-    return (ssize_t)n;
-}
-
-static ssize_t device_access(int vfio, void *buf, size_t n, uint64_t offset, bool write)
-{
-    uint64_t index = offset >> REGION_SHIFT, at = offset & ((1ull << REGION_SHIFT) - 1);
-    int hw = handles[vfio].hw;
-    if (index == VFIO_PCI_CONFIG_REGION_INDEX) {
-        ssize_t r = config_access(hw, buf, n, at, write);
-        if (write && model_config_read(trap_model, hw, 4, 2) & 2)
-            regions_mend(vfio);
-        return r;
-    }
-    uint64_t size =
-        index <= VFIO_PCI_BAR5_REGION_INDEX ? model_bar(trap_model, hw, (int)index).size : 0;
-    if (at >= size)
-        return fail(EINVAL);
-    if (!(model_config_read(trap_model, hw, 4, 2) & 2))
-        return fail(EIO);
-    model_vfio_claim(trap_model, hw);
-    n = n < size - at ? n : size - at;
-    for (size_t done = 0; done < n;) {
-        unsigned chunk = piece(at + done, n - done);
-        if (write)
-            device_write(hw, (int)index, at + done, (char *)buf + done, chunk);
-        else
-            device_read(hw, (int)index, at + done, (char *)buf + done, chunk);
-        done += chunk;
-    }
-    return (ssize_t)n;
 }
 
 /* --- what programs call ------------------------------------------------------------------------------------------------ */

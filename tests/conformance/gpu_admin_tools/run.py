@@ -41,8 +41,8 @@ BOOT_POLLS = 20  # at most, with scaled boot times: 0.05 × 1.7 s at one each 10
 
 KINDS = {  # bdf, model, family
     "h100-pcie": ("0000:18:00.0", "hopper"),
-    "h100-sxm": ("0000:2a:00.0", "hopper"),
-    "h200-sxm": ("0000:3b:00.0", "hopper"),
+    "h100-sxm": ("0000:2a:00.0", "same chip"),
+    "h200-sxm": ("0000:3b:00.0", "same chip"),
     "b200": ("0000:43:00.0", "blackwell"),
     "rtx-pro-6000": ("0000:81:00.0", "blackwell"),
     "ls10": ("0000:07:00.0", "switch"),
@@ -173,6 +173,17 @@ def ppcie(node, bdf, family):
     node.good(bdf, "--query-ppcie-settings", says="enable = 0")
 
 
+def same_chip(node, bdf):
+    """another board with the chip of h100-pcie: what depends on ids, and one switch of each kind"""
+    counted(node, bdf, "hopper", "--query-cc-mode", says="CC mode is off")
+    counted(node, bdf, "hopper", "--set-cc-mode", "on", "--reset-after-cc-mode-switch", says="CC mode set to on")
+    assert node.mode(bdf) == "on"
+    counted(node, bdf, "hopper", "--set-ppcie-mode", "on", "--reset-after-ppcie-mode-switch", says="PPCIe mode set to on")
+    assert node.mode(bdf) == "ppcie"
+    node.good(bdf, "--query-module-name", says="SXM")
+    asleep(node, bdf)
+
+
 def hopper(node, bdf):
     cc_gpu(node, bdf, "hopper")
     ppcie(node, bdf, "hopper")
@@ -205,7 +216,7 @@ def old(node, bdf):
         node.good(bdf, how)
 
 
-FAMILIES = {"hopper": hopper, "blackwell": blackwell, "switch": switch, "old": old}
+FAMILIES = {"hopper": hopper, "same chip": same_chip, "blackwell": blackwell, "switch": switch, "old": old}
 
 
 def kind(model):

@@ -112,6 +112,7 @@ def vfio(node, client):
     client.good(node, "vfio", node.root, "30", OTHER)
     # open, reset, close; the second and third descriptors count for nothing
     assert node.counter(OTHER, "flr") - flr == 3, node.counter(OTHER, "flr") - flr
+    assert node.counter(OTHER, "sbr") == 1
     assert node.read(f"{OTHER}/power_state") == "D3hot"
     cdev = os.listdir(node.path(f"{OTHER}/vfio-dev"))[0]
     client.good(node, "cdev", node.root, cdev)

@@ -105,6 +105,27 @@ static int open_device(const char *root, int group, const char *bdf)
     return device;
 }
 
+static void bus_reset(int device, int group)
+{
+    union {
+        struct vfio_pci_hot_reset_info info;
+        struct vfio_pci_hot_reset reset;
+        uint32_t room[64];
+    } u = {.info = {.argsz = sizeof u.info}};
+    FAILS(ioctl(device, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, &u), ENOSPC);
+    CHECK(u.info.count == 1);
+    u.info.argsz = sizeof u;
+    CHECK(ioctl(device, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, &u) == 0);
+    CHECK(u.info.devices[0].group_id == 30 && u.info.devices[0].bus == 0x2a);
+    u.reset = (struct vfio_pci_hot_reset){.argsz = sizeof u, .count = 1};
+    u.reset.group_fds[0] = device; /* not a group */
+    FAILS(ioctl(device, VFIO_DEVICE_PCI_HOT_RESET, &u), EINVAL);
+    u.reset.group_fds[0] = group;
+    CHECK(ioctl(device, VFIO_DEVICE_PCI_HOT_RESET, &u) == 0);
+    uint32_t v = 0;
+    CHECK(pread(device, &v, 4, 0) == 4 && v == 0x180000a1);
+}
+
 void legacy_vfio(const char *root, const char *group_name, const char *bdf)
 {
     int group = open_group(root, group_name);
@@ -112,6 +133,7 @@ void legacy_vfio(const char *root, const char *group_name, const char *bdf)
     FAILS(open_group(root, group_name), EBUSY);
     int device = open_device(root, group, bdf);
     look_at_device(device);
+    bus_reset(device, group);
     int second = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, bdf), third = dup(second);
     CHECK(second >= 0 && third >= 0);
     CHECK(close(second) == 0 && close(device) == 0);
