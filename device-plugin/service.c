@@ -66,7 +66,8 @@ uint8_t *service_list(const struct offer *offer, size_t *ret_n)
         }
         list[i] = &item->device;
     }
-    Dp__ListAndWatchResponse message = DP__LIST_AND_WATCH_RESPONSE__INIT;
+    Dp__ListAndWatchResponse message;
+    dp__list_and_watch_response__init(&message);
     message.n_devices = n;
     message.devices = list;
     return proto_pack(&message.base, ret_n);
@@ -74,8 +75,10 @@ uint8_t *service_list(const struct offer *offer, size_t *ret_n)
 
 uint8_t *service_register(const char *resource, const char *endpoint, size_t *ret_n)
 {
-    Dp__Options options = DP__OPTIONS__INIT;
-    Dp__RegisterRequest message = DP__REGISTER_REQUEST__INIT;
+    Dp__Options options;
+    dp__options__init(&options);
+    Dp__RegisterRequest message;
+    dp__register_request__init(&message);
     options.get_preferred_allocation_available = 1;
     message.version = text("v1beta1");
     message.endpoint = text(endpoint);
@@ -86,7 +89,8 @@ uint8_t *service_register(const char *resource, const char *endpoint, size_t *re
 
 void service_options(struct rpc_answer *answer)
 {
-    Dp__Options message = DP__OPTIONS__INIT;
+    Dp__Options message;
+    dp__options__init(&message);
     message.get_preferred_allocation_available = 1;
     answer_with(answer, &message.base);
 }
@@ -137,7 +141,8 @@ void service_preferred(const struct offer *offer, const uint8_t *in, size_t n,
         prefer(offer, request->container_requests[i], &responses[i], room + i * offer->n);
         list[i] = &responses[i];
     }
-    Dp__PreferredResponse message = DP__PREFERRED_RESPONSE__INIT;
+    Dp__PreferredResponse message;
+    dp__preferred_response__init(&message);
     message.n_container_responses = count;
     message.container_responses = list;
     answer_with(answer, &message.base);
@@ -317,7 +322,8 @@ static void answer_grants(const struct offer *offer, const Dp__AllocateRequest *
         grant_make(&grants[i], offer, request->container_requests[i]);
         list[i] = &grants[i].response;
     }
-    Dp__AllocateResponse message = DP__ALLOCATE_RESPONSE__INIT;
+    Dp__AllocateResponse message;
+    dp__allocate_response__init(&message);
     message.n_container_responses = n;
     message.container_responses = list;
     answer_with(answer, &message.base);

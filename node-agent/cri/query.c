@@ -139,7 +139,8 @@ static void first_answered(void *arg, const struct rpc_result *result)
     } else {
         cri_free_text(q->runtime.socket);
         q->runtime.socket = xstrdup(candidate(q));
-        Cri__StatusRequest request = CRI__STATUS_REQUEST__INIT;
+        Cri__StatusRequest request;
+        cri__status_request__init(&request);
         request.verbose = 1;
         send(q, "/runtime.v1.RuntimeService/Status", &request.base, status_answered);
     }
@@ -152,7 +153,8 @@ static void ask(struct cri_query *q)
         return;
     }
     char version[] = "v1";
-    Cri__VersionRequest request = CRI__VERSION_REQUEST__INIT;
+    Cri__VersionRequest request;
+    cri__version_request__init(&request);
     request.version = version;
     send(q, "/runtime.v1.RuntimeService/Version", &request.base, first_answered);
 }

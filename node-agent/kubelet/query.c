@@ -84,7 +84,8 @@ struct pod_resources_query *pod_resources_probe_get(
     struct pod_resources_query *query = xcalloc(1, sizeof *query);
     *query = (struct pod_resources_query){.get_cb = cb, .arg = arg};
     char pod[] = "ccnode-probe", namespace_[] = "ccnode-probe-no-such-namespace";
-    Podres__GetRequest request = PODRES__GET_REQUEST__INIT;
+    Podres__GetRequest request;
+    podres__get_request__init(&request);
     request.pod_name = pod;
     request.pod_namespace = namespace_;
     size_t n = 0;
