@@ -22,18 +22,36 @@ static void grpc_says(gpr_log_func_args *args)
     log_debug("gRPC says", "text", args->message, NULL);
 }
 
+static void wake(const struct rpc *rpc)
+{
+    uint64_t one = 1;
+    if (write(rpc->wake_fd, &one, sizeof one) != sizeof one)
+        abort(); /* an eventfd of our own with room for 2^64 - 2 */
+}
+
 void rpc_deliver(struct rpc *rpc, struct rpc_tag *tag, bool ok)
 {
     tag->ok = ok;
     tag->next = NULL;
     (void)pthread_mutex_lock(&rpc->lock);
-    bool wake = !rpc->ready;
+    bool needed = !rpc->woken && (!tag->lazy || rpc->eager > 0);
+    rpc->woken |= needed;
     *rpc->ready_end = tag;
     rpc->ready_end = &tag->next;
     (void)pthread_mutex_unlock(&rpc->lock);
-    uint64_t one = 1;
-    if (wake && write(rpc->wake_fd, &one, sizeof one) != sizeof one)
-        abort(); /* an eventfd of our own with room for 2^64 - 2 */
+    if (needed)
+        wake(rpc);
+}
+
+void rpc_eager(struct rpc *rpc, int change)
+{
+    (void)pthread_mutex_lock(&rpc->lock);
+    rpc->eager += change;
+    bool needed = rpc->eager > 0 && rpc->ready && !rpc->woken;
+    rpc->woken |= needed;
+    (void)pthread_mutex_unlock(&rpc->lock);
+    if (needed)
+        wake(rpc);
 }
 
 static void *relay(void *arg)
@@ -57,6 +75,7 @@ static void dispatch(void *arg, int fd, uint32_t events)
         return;
     (void)pthread_mutex_lock(&rpc->lock);
     struct rpc_tag *tag = rpc->ready;
+    rpc->woken = false;
     rpc->ready = NULL;
     rpc->ready_end = &rpc->ready;
     (void)pthread_mutex_unlock(&rpc->lock);

@@ -14,6 +14,7 @@ struct rpc_tag {
     void (*fn)(void *owner, bool ok);
     void *owner;
     bool ok;
+    bool lazy; /* nobody waits for it: it goes along with the next one that matters */
 };
 
 struct rpc {
@@ -21,8 +22,10 @@ struct rpc {
     struct loop_fd *source;
     int wake_fd;
     pthread_t thread;
-    pthread_mutex_t lock; /* of the two below */
+    pthread_mutex_t lock; /* of the four below */
     struct rpc_tag *ready, **ready_end;
+    bool woken; /* wake_fd has been written */
+    int eager;  /* servers that are ending: every tag counts */
     grpc_completion_queue *cq;
     grpc_server *
         holder; /* never used: keeps gRPC's event engine, which would come and go with each channel */
@@ -33,6 +36,8 @@ struct rpc {
 
 /* rpc_deliver() - from any thread: tag->fn on the loop's thread, later */
 void rpc_deliver(struct rpc *rpc, struct rpc_tag *tag, bool ok);
+/* rpc_eager() - +1 or -1: as long as the sum is positive nothing is lazy */
+void rpc_eager(struct rpc *rpc, int change);
 /* rpc_start() - a batch; what gRPC refuses is a mistake of ours and aborts. */
 void rpc_start(grpc_call *call, const grpc_op *ops, size_t n, struct rpc_tag *tag);
 

@@ -113,6 +113,7 @@ static void release(struct rpc_server *server)
     if (--server->held > 0)
         return;
     loop_cancel(server->stop_limit);
+    rpc_eager(server->rpc, -1);
     while (server->connections)
         close_connection(server->connections);
     grpc_server_destroy(server->server);
@@ -147,7 +148,7 @@ static void answer_call(struct rpc_server *server, grpc_call *call, struct rpc_a
 {
     struct unary *u = xcalloc(1, sizeof *u);
     *u = (struct unary){.server = server, .call = call};
-    u->tag = (struct rpc_tag){.fn = unary_done, .owner = u};
+    u->tag = (struct rpc_tag){.fn = unary_done, .owner = u, .lazy = true};
     server->held++;
     answer->text[sizeof answer->text - 1] = '\0';
     grpc_slice text = grpc_slice_from_copied_string(answer->text);
@@ -551,6 +552,7 @@ static void no_more_patience(void *arg)
 static void begin_stop(struct rpc_server *server)
 {
     server->stopping = true;
+    rpc_eager(server->rpc, 1);
     rpc_socket_unlink(server->host, server->dir, server->name, &server->id);
     stop_listening(server);
 }

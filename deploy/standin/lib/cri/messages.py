@@ -1,8 +1,6 @@
-"""Field numbers: kubernetes/cri-api pkg/apis/runtime/v1/api.proto."""
+"""Field numbers: kubernetes/cri-api pkg/apis/runtime/v1/api.proto. Tables as in kubelet/pb.py."""
 
-from kubelet import pb
-
-pb.MESSAGES.update({
+MESSAGES = {
     "VersionRequest": {1: ("version", "string")},
     "VersionResponse": {1: ("version", "string"), 2: ("runtime_name", "string"), 3: ("runtime_version", "string"),
                         4: ("runtime_api_version", "string")},
@@ -16,4 +14,4 @@ pb.MESSAGES.update({
     "PodSandbox": {1: ("id", "string"), 2: ("metadata", "PodSandboxMetadata"), 3: ("state", "int32"), 4: ("created_at", "int64"),
                    5: ("labels", "map"), 6: ("annotations", "map"), 7: ("runtime_handler", "string")},
     "PodSandboxMetadata": {1: ("name", "string"), 2: ("uid", "string"), 3: ("namespace", "string"), 4: ("attempt", "int32")},
-})
+}

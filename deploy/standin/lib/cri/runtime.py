@@ -7,8 +7,9 @@ import os
 
 from kubelet import grpc, pb
 
-from . import messages  # noqa: F401  adds to pb.MESSAGES
+from .messages import MESSAGES
 
+pb.MESSAGES.update(MESSAGES)
 _SERVICE = "/runtime.v1.RuntimeService/"
 PLAYS = {
     "containerd": "2.2: handlers as a field, CDI on unless switched off",
