@@ -1,0 +1,260 @@
+/* sysfs into devices: what is ours, groups, hostile files. */
+#include "tree.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/auto.h"
+#include "node-agent/gpu/inventory.h"
+
+static struct nv_inventory inv;
+
+static void scan(struct tree *t)
+{
+    struct err err = ERR_INIT;
+    if (inventory_scan(&t->host, &inv, &err) < 0)
+        fail_msg("%s", err.msg);
+}
+
+static void only_nvidia_gpus_and_switches(void **state)
+{
+    (void)state;
+    struct tree *t = tree_new();
+    tree_device(t, "0000:c1:00.0", "0x10de\n", "0x22a3\n", "0x068000\n", 3);
+    tree_device(t, "0000:18:00.0", "0x10de\n", "0x2331\n", "0x030200\n", 1);
+    tree_device(t, "0000:18:00.1", "0x10de\n", "0x22ba\n", "0x040300\n", 1); /* audio */
+    tree_device(t, "0000:19:00.0", "0x10de\n", "0x1ad8\n", "0x0c8000\n", 9); /* USB-C */
+    tree_device(t, "0000:00:01.0", "0x8086\n", "0x352a\n", "0x060400\n", 2); /* bridge */
+    tree_device(t, "0000:ac:00.0", "0x15b3\n", "0x1021\n", "0x020000\n", 4);
+    tree_device(t, "0000:18:00.4", "0x10de\n", "0x2331\n", "0x030200\n", 5); /* virtual function */
+    tree_link(t, "/sys/devices/pci0000:00/0000:18:00.4/physfn", "../0000:18:00.0");
+    tree_device(t, "0001:01:00.0", "0x10de\n", "0x2342\n", "0x030200\n", 6);
+    scan(t);
+    assert_int_equal(inv.n, 3);
+    assert_string_equal(inv.devices[0].bdf, "0000:18:00.0");
+    assert_string_equal(inv.devices[1].bdf, "0000:c1:00.0");
+    assert_string_equal(inv.devices[2].bdf, "0001:01:00.0");
+    assert_string_equal(inv.devices[0].resource, "GH100_H100_PCIE");
+    assert_string_equal(inv.devices[0].chip, "gh100");
+    assert_int_equal(inv.devices[1].kind, NV_KIND_NVSWITCH);
+    assert_string_equal(inv.devices[1].chip, "ls10");
+    assert_string_equal(inv.devices[2].resource, "GH100_GH200_120GB___480GB");
+    assert_int_equal(inv.devices[0].subsystem_device_id, 0x1626);
+    assert_int_equal(inv.devices[0].revision, 0xa1);
+    assert_string_equal(inv.devices[0].driver_override, "");
+    assert_int_equal(inv.devices[0].n_companions, 1);
+    assert_string_equal(inv.devices[0].companions[0].bdf, "0000:18:00.1");
+    assert_true(inv.devices[0].group_viable);
+    tree_free(t);
+}
+
+static void groups_and_drivers(void **state)
+{
+    (void)state;
+    struct tree *t = tree_new();
+    tree_device(t, "0000:18:00.0", "0x10de\n", "0x2bb5\n", "0x030000\n", 7);
+    tree_device(t, "0000:18:00.1", "0x10de\n", "0x22e8\n", "0x040300\n", 7);
+    tree_device(t, "0000:17:01.0", "0x8086\n", "0x352a\n", "0x060400\n",
+                7); /* bridges do not matter */
+    tree_driver(t, "0000:17:01.0", "pcieport");
+    tree_driver(t, "0000:18:00.0", "vfio-pci");
+    tree_driver(t, "0000:18:00.1", "snd_hda_intel");
+    tree_file(t, "/dev/vfio/7", "");
+    tree_file(t, "/sys/devices/pci0000:00/0000:18:00.0/vfio-dev/vfio3/dev", "252:3\n");
+    scan(t);
+    const struct nv_device *d = &inv.devices[0];
+    assert_true(d->driver_is_vfio);
+    assert_int_equal(d->iommu_group, 7);
+    assert_true(d->group_node);
+    assert_string_equal(d->cdev, ""); /* the directory alone means nothing (REF-L 6.1) */
+    assert_false(d->group_viable);
+    assert_string_equal(d->group_blocker, "0000:18:00.1 (snd_hda_intel)");
+    tree_file(t, "/dev/vfio/devices/vfio3", "");
+    tree_driver(t, "0000:18:00.1", "pci-stub");
+    scan(t);
+    assert_string_equal(d->cdev, "vfio3");
+    assert_true(d->group_viable);
+    tree_driver(t, "0000:18:00.0", "nvgrace-gpu-vfio-pci");
+    tree_driver(t, "0000:18:00.1", "mlx5_vfio_pci");
+    scan(t);
+    assert_true(d->driver_is_vfio);
+    assert_true(d->group_viable);
+    tree_free(t);
+}
+
+static void no_iommu(void **state)
+{
+    (void)state;
+    struct tree *t = tree_new();
+    tree_device(t, "0000:18:00.0", "0x10de\n", "0x2331\n", "0x030200\n", -1);
+    tree_file(t, "/sys/devices/pci0000:00/0000:18:00.0/numa_node", "-1\n");
+    scan(t);
+    assert_int_equal(inv.devices[0].iommu_group, -1);
+    assert_int_equal(inv.devices[0].numa_node, -1);
+    assert_false(inv.devices[0].group_viable);
+    assert_string_equal(inv.devices[0].group_blocker, "no IOMMU group");
+    tree_free(t);
+}
+
+/* What a file may hold instead of what belongs there. */
+static const char *const garbage[] = {"",
+                                      "\n",
+                                      "0x",
+                                      "10de",
+                                      "0xzz\n",
+                                      "0x10de0x10de\n",
+                                      "-1",
+                                      "\xff\xfe",
+                                      "../../x",
+                                      "0xffffffffffffffffffff\n",
+                                      "(null)",
+                                      " ",
+                                      "0x10de 0x2331\n"};
+
+static void garbage_is_never_believed(void **state)
+{
+    (void)state;
+    static const char *const files[] = {
+        "vendor",   "device",    "class",           "subsystem_vendor", "subsystem_device",
+        "revision", "numa_node", "driver_override", "power_state",      "enable"};
+    char path[128];
+    for (size_t f = 0; f < ARRAY_LEN(files); f++) {
+        for (size_t g = 0; g < ARRAY_LEN(garbage); g++) {
+            struct tree *t = tree_new();
+            tree_device(t, "0000:18:00.0", "0x10de\n", "0x2331\n", "0x030200\n", 1);
+            tree_device(t, "0000:19:00.0", "0x10de\n", "0x2331\n", "0x030200\n", 2);
+            (void)snprintf(path, sizeof path, "/sys/devices/pci0000:00/0000:18:00.0/%s", files[f]);
+            tree_file(t, path, garbage[g]);
+            scan(t);
+            if (f < 3) { /* without these nobody can tell what it is */
+                assert_int_equal(inv.n, 1);
+                assert_string_equal(inv.devices[0].bdf, "0000:19:00.0");
+                assert_int_equal(inv.n_unreadable, 1);
+                assert_non_null(strstr(inv.unreadable, "0000:18:00.0"));
+            } else {
+                assert_int_equal(inv.n, 2);
+            }
+            tree_remove(t, path); /* missing altogether */
+            scan(t);
+            assert_int_equal(inv.n, f < 3 ? 1 : 2);
+            tree_free(t);
+        }
+    }
+}
+
+static void odd_entries(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct nv_device dev;
+    struct tree *t = tree_new();
+    tree_device(t, "0000:18:00.0", "0x10de\n", "0x2331\n", "0x030200\n", 1);
+    tree_link(t, "/sys/bus/pci/devices/0000:19:00.0", "../../../devices/nowhere"); /* just gone */
+    tree_file(t, "/sys/bus/pci/devices/README", "hello");
+    tree_link(t, "/sys/bus/pci/devices/0000:1a:00.0", "../../../../../../etc");
+    tree_link(t, "/sys/devices/pci0000:00/0000:18:00.0/iommu_group",
+              "../../../kernel/iommu_groups/1x");
+    tree_link(t, "/sys/devices/pci0000:00/0000:18:00.0/driver", "..");
+    scan(t);
+    assert_int_equal(inv.n, 1);
+    assert_int_equal(inv.devices[0].iommu_group, -1);
+    assert_string_equal(inv.devices[0].driver, "");
+    assert_int_equal(inventory_read(&t->host, "0000:19:00.0", &dev, &err), -ENODEV);
+    assert_int_equal(inventory_read(&t->host, "0000:20:00.0", &dev, &err), -ENODEV);
+    assert_int_equal(inventory_read(&t->host, "../0000:18:00.0", &dev, &err), -EINVAL);
+    assert_int_equal(inventory_read(&t->host, "0000:18:00.0", &dev, &err), 0);
+    tree_free(t);
+}
+
+static void too_many_devices_are_refused(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    char bdf[16];
+    struct tree *t = tree_new();
+    for (int i = 0; i <= NV_MAX_DEVICES; i++) {
+        (void)snprintf(bdf, sizeof bdf, "0000:%02x:00.0", i);
+        tree_device(t, bdf, "0x10de\n", "0x2331\n", "0x030200\n", i);
+    }
+    assert_int_equal(inventory_scan(&t->host, &inv, &err), -E2BIG);
+    tree_free(t);
+}
+
+static void no_bus_at_all(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct tree *t = tree_new();
+    assert_int_equal(inventory_scan(&t->host, &inv, &err), -ENOENT);
+    tree_dir(t, "/sys/bus/pci/devices");
+    assert_int_equal(inventory_scan(&t->host, &inv, &err), 0);
+    assert_int_equal(inv.n, 0);
+    tree_free(t);
+}
+
+static void unlisted_models_get_a_name(void **state)
+{
+    (void)state;
+    struct tree *t = tree_new();
+    tree_device(t, "0000:18:00.0", "0x10de\n", "0x2fff\n", "0x030200\n", 1);
+    tree_device(t, "0000:19:00.0", "0x10de\n", "0x22ff\n", "0x068000\n", 2);
+    scan(t);
+    assert_string_equal(inv.devices[0].resource, "GPU_10DE_2FFF");
+    assert_string_equal(inv.devices[1].resource, "NVSWITCH_10DE_22FF");
+    tree_file(t, "/usr/share/misc/pci.ids",
+              "10dd  Other\n\t2fff  Wrong vendor\n10de  NVIDIA Corporation\n"
+              "\t2fff  GB300 [New / GPU 3.5]\n\t\t10de 2fff  A board\n\t3000  X\n10df  Next\n");
+    scan(t);
+    assert_string_equal(inv.devices[0].resource, "GB300_NEW___GPU_3_5");
+    assert_string_equal(inv.devices[1].resource, "NVSWITCH_10DE_22FF");
+    tree_free(t);
+}
+
+static void facts_of_the_host(void **state)
+{
+    (void)state;
+    struct host_facts f;
+    struct tree *t = tree_new();
+    host_facts_read(&t->host, &f);
+    assert_false(f.snp || f.tdx || f.iommu || f.vfio_cdev);
+    assert_string_equal(f.lockdown, "");
+    assert_string_equal(f.boot_id, "");
+    tree_file(t, "/sys/module/kvm_amd/parameters/sev_snp", "Y\n");
+    tree_file(t, "/sys/module/kvm_intel/parameters/tdx", "N\n");
+    tree_file(t, "/sys/kernel/security/lockdown", "none [integrity] confidentiality\n");
+    tree_file(t, "/proc/sys/kernel/random/boot_id", "c0ffee00-1111-2222-3333-444455556666\n");
+    tree_file(t, "/proc/sys/kernel/osrelease", "6.12.0-sim\n");
+    tree_dir(t, "/sys/kernel/iommu_groups");
+    host_facts_read(&t->host, &f);
+    assert_true(f.snp);
+    assert_false(f.tdx);
+    assert_false(f.iommu);
+    assert_string_equal(f.lockdown, "integrity");
+    assert_string_equal(f.boot_id, "c0ffee00-1111-2222-3333-444455556666");
+    assert_string_equal(f.kernel, "6.12.0-sim");
+    tree_dir(t, "/sys/kernel/iommu_groups/0");
+    tree_file(t, "/sys/kernel/security/lockdown", "garbage");
+    tree_file(t, "/sys/module/kvm_amd/parameters/sev_snp", "maybe");
+    host_facts_read(&t->host, &f);
+    assert_true(f.iommu);
+    assert_false(f.snp);
+    assert_string_equal(f.lockdown, "");
+    tree_free(t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(only_nvidia_gpus_and_switches),
+        cmocka_unit_test(groups_and_drivers),
+        cmocka_unit_test(no_iommu),
+        cmocka_unit_test(garbage_is_never_believed),
+        cmocka_unit_test(odd_entries),
+        cmocka_unit_test(too_many_devices_are_refused),
+        cmocka_unit_test(no_bus_at_all),
+        cmocka_unit_test(unlisted_models_get_a_name),
+        cmocka_unit_test(facts_of_the_host),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
