@@ -58,32 +58,35 @@ static const struct node_ops device_ops = {.open = open_device, .release = relea
 static const struct node_ops plain_ops = {0};
 
 /* a node in the tree, or a real one below the root */
-static struct node *make(const char *dir, const char *name, mode_t mode, const struct node_ops *ops,
-                         void *owner)
+static void make(const char *dir, const char *name, mode_t mode, const struct node_ops *ops,
+                 void *owner, struct node **slot)
 {
-    if (!kernel.device_nodes)
-        return node_file(node_path(dir), name, mode, ops, owner, 0);
+    if (!kernel.device_nodes) {
+        node_announce(node_path(dir), name, mode, ops, owner, slot);
+        return;
+    }
     AUTO_FREE char *path = xasprintf("%s/%s/%s", kernel.root, dir, name);
     (void)mknod(path, S_IFCHR | mode, makedev(1, 3));
     (void)chmod(path, mode);
-    return NULL;
 }
 
-static void drop(struct node **node, const char *dir, const char *name)
+static void drop(struct node **slot, const char *dir, const char *name)
 {
-    if (kernel.device_nodes) {
-        AUTO_FREE char *path = xasprintf("%s/%s/%s", kernel.root, dir, name);
-        (void)unlink(path);
+    if (!kernel.device_nodes) {
+        node_retire(slot); /* whoever has it open keeps a node without owner */
+        return;
     }
-    if (*node) /* whoever has it open keeps a node without owner */
-        node_remove(TAKE(*node));
+    AUTO_FREE char *path = xasprintf("%s/%s/%s", kernel.root, dir, name);
+    (void)unlink(path);
 }
 
 void devnodes_setup(void)
 {
-    (void)make("dev/vfio", "vfio", 0666, &plain_ops, NULL);
-    if (kernel.profile->cdev && kernel.profile->iommu)
-        (void)make("dev", "iommu", 0660, &plain_ops, NULL);
+    static struct node *container, *iommufd;
+    if (!container)
+        make("dev/vfio", "vfio", 0666, &plain_ops, NULL, &container);
+    if (kernel.profile->cdev && kernel.profile->iommu && !iommufd)
+        make("dev", "iommu", 0660, &plain_ops, NULL, &iommufd);
 }
 
 static int free_number(size_t member)
@@ -110,11 +113,11 @@ static void bind_vfio(struct pdev *dev)
         char text[16];
         (void)snprintf(text, sizeof text, "252:%d", dev->vfio_no);
         node_text(dir, "dev", text);
-        dev->dev_node = make("dev/vfio/devices", name, 0600, &device_ops, dev);
+        make("dev/vfio/devices", name, 0600, &device_ops, dev, &dev->dev_node);
     }
     if (!group->node) {
         (void)snprintf(name, sizeof name, "%d", group->number);
-        group->node = make("dev/vfio", name, 0600, &group_ops, group);
+        make("dev/vfio", name, 0600, &group_ops, group, &group->node);
     }
 }
 
@@ -126,7 +129,7 @@ void devnodes_bind(struct pdev *dev)
     } else if (strcmp(dev->driver->name, "nvidia") == 0) {
         dev->nvidia_no = free_number(offsetof(struct pdev, nvidia_no));
         (void)snprintf(name, sizeof name, "nvidia%d", dev->nvidia_no);
-        dev->dev_node = make("dev", name, 0666, &device_ops, dev);
+        make("dev", name, 0666, &device_ops, dev, &dev->dev_node);
     }
 }
 

@@ -15,6 +15,23 @@ struct removal {
     char name[];
 };
 
+/* a device node that is announced and not there yet */
+struct announced {
+    struct announced *next;
+    struct node *parent, **slot;
+    char *name;
+    mode_t mode;
+    const struct node_ops *ops;
+    void *owner;
+};
+
+/* a system call to make */
+struct change {
+    struct change *next;
+    bool create;
+    char path[];
+};
+
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -22,7 +39,10 @@ static struct {
     struct node root;
     uint64_t last_ino;
     struct removal *removed;
+    struct change *changes; /* in order */
+    struct announced *announced;
     void (*on_removed)(uint64_t parent_ino, const char *name);
+    void (*on_change)(const char *path, bool create);
 } tree = {.lock = PTHREAD_MUTEX_INITIALIZER,
           .root = {.name = (char[]){""}, .mode = S_IFDIR | 0755, .ino = 1, .lookups = 1},
           .last_ino = 1};
@@ -40,8 +60,13 @@ void tree_lock(void)
     tree.ready = true;
 }
 
-static void tell_removed(struct removal *list)
+/* Gives up the lock and carries out what is queued. Return: whether there was anything. */
+static bool unlock_and_tell(void)
 {
+    struct removal *list = TAKE(tree.removed);
+    struct change *changes = TAKE(tree.changes);
+    bool any = list || changes;
+    (void)pthread_mutex_unlock(&tree.lock);
     while (list) {
         struct removal *next = list->next;
         if (tree.on_removed)
@@ -49,13 +74,18 @@ static void tell_removed(struct removal *list)
         free(list);
         list = next;
     }
+    while (changes) {
+        struct change *next = changes->next;
+        tree.on_change(changes->path, changes->create);
+        free(changes);
+        changes = next;
+    }
+    return any;
 }
 
 void tree_unlock(void)
 {
-    struct removal *list = TAKE(tree.removed);
-    (void)pthread_mutex_unlock(&tree.lock);
-    tell_removed(list);
+    (void)unlock_and_tell();
 }
 
 int64_t tree_now_ns(void)
@@ -67,10 +97,9 @@ int64_t tree_now_ns(void)
 
 void tree_wait(int64_t deadline_ns)
 {
-    struct removal *list = TAKE(tree.removed);
-    if (list) { /* others must see the removal before anybody sleeps; a wake-up may be missed: callers loop */
-        (void)pthread_mutex_unlock(&tree.lock);
-        tell_removed(list);
+    if (tree.removed || tree.changes) {
+        /* others must see the change before anybody sleeps; a wake-up may be missed: callers loop */
+        (void)unlock_and_tell();
         (void)pthread_mutex_lock(&tree.lock);
         return;
     }
@@ -290,14 +319,19 @@ static void mark_gone(struct node *node)
     free_if_done(node);
 }
 
-void node_remove(struct node *node)
+static void unlink_node(struct node *node)
 {
-    if (!node)
-        return;
     struct node **at = &node->parent->children;
     while (*at != node)
         at = &(*at)->next;
     *at = node->next;
+}
+
+void node_remove(struct node *node)
+{
+    if (!node)
+        return;
+    unlink_node(node);
     size_t len = strlen(node->name) + 1;
     struct removal *r = xmalloc(sizeof *r + len);
     r->next = tree.removed;
@@ -305,4 +339,115 @@ void node_remove(struct node *node)
     memcpy(r->name, node->name, len);
     tree.removed = r;
     mark_gone(node);
+}
+
+/* --- device nodes ------------------------------------------------------------------------------------------ */
+void tree_on_change(void (*cb)(const char *path, bool create))
+{
+    tree.on_change = cb;
+}
+
+static void queue_change(const struct node *parent, const char *name, bool create)
+{
+    AUTO_FREE char *dir = node_path_of(parent);
+    AUTO_FREE char *path = xasprintf("%s/%s", dir, name);
+    struct change *change = xmalloc(sizeof *change + strlen(path) + 1);
+    change->next = NULL;
+    change->create = create;
+    memcpy(change->path, path, strlen(path) + 1);
+    struct change **end = &tree.changes;
+    while (*end)
+        end = &(*end)->next;
+    *end = change;
+}
+
+static void free_announced(struct announced *a)
+{
+    free(a->name);
+    free(a);
+}
+
+/* takes it out of the list; by slot, or by place */
+static struct announced *take_announced(struct node *const *slot, const struct node *parent,
+                                        const char *name)
+{
+    for (struct announced **at = &tree.announced; *at; at = &(*at)->next) {
+        struct announced *a = *at;
+        if (slot ? a->slot != slot : a->parent != parent || strcmp(a->name, name) != 0)
+            continue;
+        *at = a->next;
+        return a;
+    }
+    return NULL;
+}
+
+struct node *node_admit(const struct node *parent, const char *name)
+{
+    struct announced *a = take_announced(NULL, parent, name);
+    if (!a)
+        return NULL;
+    struct node *node = node_file(a->parent, a->name, a->mode, a->ops, a->owner, 0);
+    *a->slot = node;
+    free_announced(a);
+    return node;
+}
+
+void node_announce(struct node *parent, const char *name, mode_t mode, const struct node_ops *ops,
+                   void *owner, struct node **slot)
+{
+    struct announced *again = take_announced(slot, NULL, NULL);
+    if (again)
+        free_announced(again);
+    struct node *old = node_find(parent, name);
+    if (old && old->leaving)
+        node_remove(old);
+    struct announced *a = xcalloc(1, sizeof *a);
+    *a = (struct announced){.next = tree.announced,
+                            .parent = parent,
+                            .slot = slot,
+                            .name = xstrdup(name),
+                            .mode = mode,
+                            .ops = ops,
+                            .owner = owner};
+    tree.announced = a;
+    if (tree.on_change)
+        queue_change(parent, name, true);
+    else
+        (void)node_admit(parent, name);
+}
+
+void node_retire(struct node **slot)
+{
+    struct announced *a = take_announced(slot, NULL, NULL);
+    if (a)
+        free_announced(a);
+    struct node *node = TAKE(*slot);
+    if (!node)
+        return;
+    node->leaving = true;
+    if (tree.on_change)
+        queue_change(node->parent, node->name, false);
+    else
+        node_remove(node);
+}
+
+int node_dismiss(const struct node *parent, const char *name)
+{
+    struct node *node = node_find(parent, name);
+    if (!node || !node->leaving)
+        return -ENOENT;
+    unlink_node(node); /* the kernel knows: it asked */
+    mark_gone(node);
+    return 0;
+}
+
+void node_settle(const char *path, bool create)
+{
+    AUTO_FREE char *dir = xstrdup(path);
+    char *name = strrchr(dir, '/');
+    *name++ = '\0';
+    struct node *parent = node_path(dir);
+    struct node *node = create ? node_admit(parent, name) : node_find(parent, name);
+    if (!create && node && node->leaving)
+        node_remove(node);
 }

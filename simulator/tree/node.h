@@ -54,6 +54,7 @@ struct node {
     mode_t mode;
     uid_t uid;
     gid_t gid;
+    bool leaving; /* retired, not yet unlinked: can't be opened */
     bool gone;
 };
 
@@ -81,6 +82,22 @@ struct node *node_find(const struct node *parent, const char *name);
 void node_remove(struct node *node);
 /* node_path_of() - "/sys/devices/…" from the tree's root; the caller's */
 char *node_path_of(const struct node *node);
+
+/* Device nodes come and go through the VFS, as devtmpfs does it, so that inotify tells of them: what is queued here is
+ * carried out by tree_unlock() with mknod(2) and unlink(2) on our own mount, which end in node_admit() and
+ * node_dismiss(). Without a mount (yet) it is done at once.
+ * @slot: where the node is kept, NULL until it is there and after it went; node_retire() accepts both. */
+void node_announce(struct node *parent, const char *name, mode_t mode, const struct node_ops *ops,
+                   void *owner, struct node **slot);
+void node_retire(struct node **slot);
+/* node_admit() - the kernel asks for an announced one. Return: NULL when there is none of that name. */
+struct node *node_admit(const struct node *parent, const char *name);
+/* node_dismiss() - the kernel unlinks a retired one. Return: 0 or -ENOENT. */
+int node_dismiss(const struct node *parent, const char *name);
+/* node_settle() - the system call failed: without it then. */
+void node_settle(const char *path, bool create);
+/* who makes the system calls: set by the FUSE side; called without the lock. @path: below the mount */
+void tree_on_change(void (*cb)(const char *path, bool create));
 
 /* who tells the kernel of a removed entry: set by the FUSE side; called without the lock */
 void tree_on_removed(void (*cb)(uint64_t parent_ino, const char *name));

@@ -86,6 +86,7 @@ static int serve_here(const struct profile *profile, const struct serve_options 
         return r;
     if (pthread_create(&thread, NULL, serve_thread, &thread_err) != 0)
         return err_set(err, EAGAIN, "start the FUSE thread");
+    treefs_announce(mount_point);
     r = host_tree_mount(options->root, !options->device_nodes, err);
     if (r == 0)
         r = say_ready(options->root, parent_fd, err);

@@ -2,10 +2,12 @@
 #include "simulator/tree/treefs.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/auto.h"
 #include "base/bytes.h"
@@ -18,6 +20,7 @@
 #define WORKERS 256
 
 static struct fuse_session *session;
+static int mount_fd = -1;
 
 static void fill_stat(const struct node *node, struct stat *ret)
 {
@@ -118,8 +121,8 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
     int r = 0;
     tree_lock();
     struct node *node = node_of_id(id);
-    if (node->gone)
-        r = -ENODEV;
+    if (node->gone || node->leaving)
+        r = node->gone ? -ENODEV : -ENOENT;
     else if (node->ops->open)
         r = node->ops->open(node, fuse_req_ctx(req)->pid, fi->flags, &fi->fh);
     bool mappable = node->ops->mappable, constant = node->ops->constant;
@@ -259,6 +262,32 @@ static void op_readdir(fuse_req_t req, fuse_ino_t id, size_t room, off_t at,
     (void)fuse_reply_buf(req, buf, used);
 }
 
+/* Only our own requests get an answer here (change_node()): nobody else makes or removes files in sysfs. */
+static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+    (void)mode, (void)rdev;
+    struct fuse_entry_param entry = {.attr_timeout = KEEP_S, .entry_timeout = KEEP_S};
+    tree_lock();
+    struct node *node = node_admit(node_of_id(parent), name);
+    if (node) {
+        entry.ino = node_looked_up(node);
+        fill_stat(node, &entry.attr);
+    }
+    tree_unlock();
+    if (node)
+        (void)fuse_reply_entry(req, &entry);
+    else
+        (void)fuse_reply_err(req, EPERM);
+}
+
+static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    tree_lock();
+    int r = node_dismiss(node_of_id(parent), name);
+    tree_unlock();
+    (void)fuse_reply_err(req, r < 0 ? EPERM : 0);
+}
+
 static void op_access(fuse_req_t req, fuse_ino_t id, int mask)
 {
     (void)id, (void)mask;
@@ -279,12 +308,33 @@ static const struct fuse_lowlevel_ops ops = {
     .write = op_write,
     .readdir = op_readdir,
     .access = op_access,
+    .mknod = op_mknod,
+    .unlink = op_unlink,
 };
 
 static void tell_kernel(uint64_t parent, const char *name)
 {
     if (session)
         (void)fuse_lowlevel_notify_inval_entry(session, parent, name, strlen(name));
+}
+
+/* node_announce(), node_retire() */
+static void change_node(const char *path, bool create)
+{
+    const char *below = path + 1;
+    int r = create ? mknodat(mount_fd, below, S_IFREG | 0600, 0) : unlinkat(mount_fd, below, 0);
+    if (r == 0)
+        return;
+    tree_lock();
+    node_settle(path, create);
+    tree_unlock();
+}
+
+void treefs_announce(const char *dir)
+{
+    mount_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (mount_fd >= 0)
+        tree_on_change(change_node);
 }
 
 int treefs_mount(const char *dir, struct err *err)

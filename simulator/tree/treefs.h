@@ -9,6 +9,8 @@
 int treefs_mount(const char *dir, struct err *err);
 /* treefs_serve() - blocks until treefs_stop() or the mount is gone. */
 int treefs_serve(struct err *err);
+/* treefs_announce() - from now on device nodes come and go through the mount; treefs_serve() runs in another thread */
+void treefs_announce(const char *dir);
 void treefs_stop(void); /* any thread */
 void treefs_unmount(void);
 

@@ -1,6 +1,8 @@
 """The fake /sys does what Linux was seen to do: binding, power, reset, removal, holders (reference tables 6.1-6.8)."""
+import ctypes
 import os
 import stat
+import struct
 import subprocess
 import time
 
@@ -269,6 +271,40 @@ def device_nodes_are_real():
         assert not os.path.exists(node)
 
 
+def device_nodes_tell_inotify():
+    """as devtmpfs does: agents watch /dev/vfio"""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Node("hgx-b200", "--scale", "0") as n:
+        fd = libc.inotify_init1(os.O_NONBLOCK)
+        create, delete = 0x100, 0x200  # IN_CREATE, IN_DELETE
+        for d in ("/dev/vfio", "/dev/vfio/devices"):
+            assert libc.inotify_add_watch(fd, n.path(d).encode(), create | delete) > 0
+
+        def events():
+            seen, buf = [], os.read(fd, 65536)
+            while buf:
+                _, mask, _, size = struct.unpack_from("iIII", buf)
+                seen.append((mask, buf[16:16 + size].rstrip(b"\0").decode()))
+                buf = buf[16 + size:]
+            return sorted(seen)
+        gpu = "0000:1b:00.0"
+        group = n.group(gpu)
+        for _ in range(2):
+            same(n.unbind(gpu), 0)
+            same(events(), [(delete, group), (delete, "vfio0")])
+            same(n.bind(gpu), 0)
+            same(events(), [(create, group), (create, "vfio0")])
+        same(stat.S_IMODE(os.stat(n.path(f"/dev/vfio/{group}")).st_mode), 0o600)
+        for call in (lambda: os.unlink(n.path(f"/dev/vfio/{group}")), lambda: os.mknod(n.path("/dev/vfio/999"))):
+            try:
+                call()
+                raise AssertionError("nobody else makes or removes nodes")
+            except PermissionError:
+                pass
+        assert n.exists(f"/dev/vfio/{group}")
+        os.close(fd)
+
+
 def scan_is_fast():
     """12 devices with the files an inventory reads; the bound is generous, a regression is 10 times it"""
     files = ["vendor", "device", "class", "subsystem_vendor", "subsystem_device", "revision", "numa_node",
@@ -290,4 +326,4 @@ if __name__ == "__main__":
     run([fresh_device, resource0_is_for_mmap_only, binding_and_power, new_id_takes_every_match,
          reset_values_and_methods, remove_and_rescan, group_node_is_exclusive, two_functions_one_group,
          held_device_blocks, killed_holder_lets_go, nvidia_driver_and_nodes, without_iommu, plug_and_unplug,
-         device_nodes_are_real, scan_is_fast])
+         device_nodes_are_real, device_nodes_tell_inotify, scan_is_fast])
