@@ -52,6 +52,8 @@ struct dp_resource {
     const char *name; /* "nvidia.com/GH100_H100_PCIE" */
     size_t n;         /* 0: an empty list is offered (capacity 0) and the endpoint stays */
     const struct dp_device *devices;
+    /* Not NULL: a container gets all of them or none, and this sentence tells why. */
+    const char *only_together;
 };
 
 enum dp_event_kind {

@@ -115,6 +115,7 @@ void dp_offer_free(struct offer *offer)
     for (size_t i = 0; i < offer->n; i++)
         free_device(&offer->devices[i]);
     free(offer->devices);
+    free(offer->only_together);
     free(offer->name);
     free(offer);
 }
@@ -145,6 +146,10 @@ struct offer *dp_offer_new(const struct dp_resource *resource, struct err *err)
                       resource->n, DP_MAX_DEVICES);
         return NULL;
     }
+    if (resource->only_together && !is_text(resource->only_together, DP_MAX_REASON)) {
+        (void)err_set(err, EINVAL, "%s: its reason is too long or not UTF-8", resource->name);
+        return NULL;
+    }
     for (size_t i = 0; i < resource->n; i++)
         if (check_device(resource->name, &resource->devices[i], err) < 0)
             return NULL;
@@ -152,6 +157,7 @@ struct offer *dp_offer_new(const struct dp_resource *resource, struct err *err)
         return NULL;
     struct offer *offer = xcalloc(1, sizeof *offer);
     offer->name = xstrdup(resource->name);
+    offer->only_together = resource->only_together ? xstrdup(resource->only_together) : NULL;
     offer->n = resource->n;
     offer->devices = xcalloc(resource->n ? resource->n : 1, sizeof *offer->devices);
     for (size_t i = 0; i < resource->n; i++)

@@ -8,6 +8,7 @@ struct offer {
     char *name; /* "nvidia.com/GH100_H100_PCIE" */
     size_t n;
     struct dp_device *devices; /* strings owned; none is NULL but cdi */
+    char *only_together;       /* NULL: any number */
 };
 
 /* dp_offer_new() - Return: NULL with -EINVAL or -E2BIG in @err, naming the resource and the id */

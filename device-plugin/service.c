@@ -221,6 +221,12 @@ static bool check_all(const struct offer *offer, const struct dp_options *option
                          "Allocate for %s: a container without devices", offer->name);
             return false;
         }
+        if (offer->only_together && container->n_device_ids < offer->n) {
+            answer_error(answer, RPC_FAILED_PRECONDITION,
+                         "%s: %zu of %zu devices asked for, only all together can be had: %s",
+                         offer->name, container->n_device_ids, offer->n, offer->only_together);
+            return false;
+        }
         for (size_t k = 0; k < container->n_device_ids; k++)
             if (!check(offer, options, &container->device_ids[k], used, answer))
                 return false;

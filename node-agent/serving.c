@@ -297,6 +297,8 @@ static int send_lists(struct serving *serving, const struct config *config, bool
         if (!last || strcmp(last->name, items[i].resource) != 0) {
             last = &resources[n_resources++];
             *last = (struct dp_resource){.name = items[i].resource, .devices = &devices[used]};
+            if (items[i].is_switch)
+                last->only_together = "a VM with some of the node's NVSwitches switches itself off";
         }
         size_t before = used;
         i += merge_into(devices, &items[i], serving->n - i, &used);

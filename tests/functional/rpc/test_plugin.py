@@ -17,9 +17,13 @@ from driver import GPU, SWITCH, gpus, harness, switches
 class Case(unittest.TestCase):
     options = ()
 
+    @classmethod
+    def setUpClass(cls):
+        """One kubelet for all tests of a class: it sees plugins come and go, as a real one does."""
+        cls.kubelet = driver.Kubelet(*cls.options)
+        cls.addClassCleanup(cls.kubelet.stop)
+
     def setUp(self):
-        self.kubelet = driver.Kubelet(*self.options)
-        self.addCleanup(self.kubelet.stop)
         self.plugin = driver.Driver(self.kubelet.dir)
         self.addCleanup(self.finish)
 
@@ -79,6 +83,15 @@ class Lists(Case):
         harness.eventually(lambda: self.sockets() == ["ccnode-GH100_H100_PCIE.sock"], "socket removed")
         self.plugin.offer(*gpus(), *switches())
         self.wait()
+
+    def test_four_models_at_once_and_one_without_devices(self):
+        names = [f"nvidia.com/MODEL_{i}" for i in range(4)]
+        lines = [line for i, name in enumerate(names) for line in (f"resource {name}", f"device id=d{i} node=/dev/vfio/{i}")]
+        self.plugin.offer(*lines, "resource nvidia.com/NONE")
+        for name in names:
+            self.kubelet.ctl("wait", name, "--allocatable", "1")
+        self.kubelet.ctl("wait", "nvidia.com/NONE", "--capacity", "0")
+        self.assertEqual(self.plugin.ask("registered nvidia.com/NONE")[-1], "answer 1")
 
     def test_wrong_offers_change_nothing(self):
         self.both()

@@ -37,7 +37,7 @@ static struct offer *make_offer(void)
         {.id = "3", .node = "/dev/vfio/devices/vfio3", .reason = "why"},
     };
     struct err err;
-    struct dp_resource resource = {"nvidia.com/GPU", ARRAY_LEN(devices), devices};
+    struct dp_resource resource = {"nvidia.com/GPU", ARRAY_LEN(devices), devices, NULL};
     struct offer *offer = dp_offer_new(&resource, &err);
     if (!offer)
         abort();

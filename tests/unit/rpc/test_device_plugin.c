@@ -53,7 +53,7 @@ static void test_ids(void **state)
 static struct offer *offer_of(const struct dp_device *devices, size_t n)
 {
     struct err err = ERR_INIT;
-    struct dp_resource resource = {R, n, devices};
+    struct dp_resource resource = {R, n, devices, NULL};
     struct offer *offer = dp_offer_new(&resource, &err);
     assert_non_null(offer);
     return offer;
@@ -63,7 +63,7 @@ static void refused(const char *name, const struct dp_device *device, size_t n, 
                     const char *part)
 {
     struct err err = ERR_INIT;
-    struct dp_resource resource = {name, n, device};
+    struct dp_resource resource = {name, n, device, NULL};
     assert_null(dp_offer_new(&resource, &err));
     assert_int_equal(err.code, code);
     assert_non_null(strstr(err.msg, part));
@@ -344,6 +344,38 @@ static void test_allocate_gives(void **state)
     free(answer.data);
 }
 
+static void test_only_together(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct dp_device devices[] = {{.id = "a", .node = "/dev/vfio/1", .healthy = true},
+                                  {.id = "b", .node = "/dev/vfio/2", .healthy = true}};
+    struct dp_resource resource = {R, 2, devices, "half a fabric is none"};
+    struct offer *offer = dp_offer_new(&resource, &err);
+    assert_non_null(offer);
+    struct dp_options options = {0};
+    struct wire container = {0}, request = {0};
+    struct rpc_answer answer = {0};
+    struct service_asked asked;
+    wire_text(&container, 1, "a");
+    wire_sub(&request, 1, &container);
+    service_allocate(offer, &options, request.p, request.n, &answer, &asked);
+    service_asked_free(&asked);
+    expect_error(answer, RPC_FAILED_PRECONDITION,
+                 "1 of 2 devices asked for, only all together can be had: half");
+    answer = (struct rpc_answer){0};
+    request.n = 0;
+    wire_text(&container, 1, "b");
+    wire_sub(&request, 1, &container);
+    service_allocate(offer, &options, request.p, request.n, &answer, &asked);
+    service_asked_free(&asked);
+    assert_int_equal(answer.status, RPC_OK);
+    free(answer.data);
+    dp_offer_free(offer);
+    resource.only_together = "\xff";
+    assert_null(dp_offer_new(&resource, &err));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -355,6 +387,7 @@ int main(void)
         cmocka_unit_test(test_register),
         cmocka_unit_test(test_allocate_refuses),
         cmocka_unit_test(test_allocate_gives),
+        cmocka_unit_test(test_only_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

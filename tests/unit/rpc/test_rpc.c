@@ -263,6 +263,44 @@ static void test_free_with_everything_open(void **state)
     (void)call(w, "/t.T/Echo", "x", 5000, 1000); /* teardown frees */
 }
 
+static void count(void *arg, const struct rpc_result *result)
+{
+    struct world *w = arg;
+    w->answers++;
+    assert_true(result->r == 0 || result->r == -ECONNRESET || result->r == -ENOENT ||
+                result->r == -ECONNREFUSED || result->r == -EREMOTEIO);
+}
+
+static void many_calls(struct world *w, int n)
+{
+    struct rpc_request request = {.host = &w->host,
+                                  .socket = "/" LONG_NAME,
+                                  .method = "/t.T/Echo",
+                                  .data = (const uint8_t *)"x",
+                                  .n = 1,
+                                  .timeout_ms = 5000,
+                                  .max_answer = 100};
+    for (int i = 0; i < n; i++)
+        (void)rpc_call(w->rpc, &request, count, w);
+}
+
+static void test_stop_under_load(void **state)
+{
+    struct world *w = *state;
+    many_calls(w, 14); /* the queue of the socket holds 16 */
+    until(w, &w->answers, 3);
+    rpc_server_stop(w->server, stopped, w);
+    until(w, &w->stopped, 1);
+    until(w, &w->answers, 14); /* each has its end, one way or the other */
+}
+
+static void test_free_under_load(void **state)
+{
+    struct world *w = *state;
+    many_calls(w, 14);
+    until(w, &w->answers, 3); /* teardown frees: no callback comes for the others */
+}
+
 static void test_sockets_of_others_are_left_alone(void **state)
 {
     struct world *w = *state;
@@ -315,6 +353,8 @@ int main(void)
         CASE(test_stop_ends_streams),
         CASE(test_kill_says_nothing),
         CASE(test_free_with_everything_open),
+        CASE(test_stop_under_load),
+        CASE(test_free_under_load),
         CASE(test_sockets_of_others_are_left_alone),
         CASE(test_socket_mode),
         cmocka_unit_test(test_status_names),
