@@ -1,6 +1,4 @@
-/* Which simulated file a descriptor is. The path in /proc/self/fd is the resolved one: …/devices/pci…/BDF/resourceN
- * below the real /sys or below a host root; nothing that is not on FUSE (or a stand-in character device) is ours. */
-#include "simulator/trap/trap.h"
+#include "simulator/trap/identify.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -14,13 +12,13 @@
 #define FUSE_MAGIC 0x65735546 /* Linux include/uapi/linux/magic.h: FUSE_SUPER_MAGIC */
 
 /* FUSE, or with `ccnode-sim --device-nodes` a character device of /dev/null's number */
-static bool simulated(int fd)
+static bool simulated(const char *link)
 {
     struct statfs fs;
     struct stat st;
-    if (fstatfs(fd, &fs) == 0 && fs.f_type == FUSE_MAGIC)
+    if (statfs(link, &fs) == 0 && fs.f_type == FUSE_MAGIC)
         return true;
-    return fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3);
+    return stat(link, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3);
 }
 
 static bool all_digits(const char *s)
@@ -33,7 +31,7 @@ static bool all_digits(const char *s)
     return true;
 }
 
-static bool is_resource(char *path, char *name, struct file_id *ret)
+static bool is_resource(struct model *model, char *path, char *name, struct file_id *ret)
 {
     if (strncmp(name, "resource", 8) != 0 || !isdigit((unsigned char)name[8]) ||
         (name[9] && strcmp(name + 9, "_wc") != 0))
@@ -42,17 +40,17 @@ static bool is_resource(char *path, char *name, struct file_id *ret)
     const char *bdf = strrchr(path, '/');
     ret->kind = FILE_RESOURCE;
     ret->bar = name[8] - '0';
-    ret->hw = bdf ? model_find(trap_model, bdf + 1) : -1;
+    ret->hw = bdf ? model_find(model, bdf + 1) : -1;
     return ret->hw >= 0;
 }
 
 /* The cdev's device: the only one whose vfio-dev directory has that name. */
-static int device_of_cdev(const char *root, const char *name)
+static int device_of_cdev(struct model *model, const char *root, const char *name)
 {
-    for (int hw = 0; hw < model_count(trap_model); hw++) {
+    for (int hw = 0; hw < model_count(model); hw++) {
         char path[PATH_MAX + 128];
         (void)snprintf(path, sizeof path, "%s/sys/bus/pci/devices/%s/vfio-dev/%s", root,
-                       model_desc(trap_model, hw)->bdf, name);
+                       model_desc(model, hw)->bdf, name);
         if (access(path, F_OK) == 0)
             return hw;
     }
@@ -67,14 +65,14 @@ static bool cut(const char *path, const char *at, struct file_id *ret)
     return true;
 }
 
-static bool is_vfio(const char *path, const char *name, struct file_id *ret)
+static bool is_vfio(struct model *model, const char *path, const char *name, struct file_id *ret)
 {
     size_t n = (size_t)(name - path); /* with the slash */
     static const char group[] = "/dev/vfio/", cdev[] = "/dev/vfio/devices/", dev[] = "/dev/";
     if (n >= sizeof cdev - 1 && strncmp(name - (sizeof cdev - 1), cdev, sizeof cdev - 1) == 0) {
         ret->kind = FILE_CDEV;
         (void)cut(path, name - (sizeof cdev - 1), ret);
-        ret->hw = device_of_cdev(ret->root, name);
+        ret->hw = device_of_cdev(model, ret->root, name);
         return ret->hw >= 0;
     }
     if (n >= sizeof group - 1 && strncmp(name - (sizeof group - 1), group, sizeof group - 1) == 0) {
@@ -89,10 +87,9 @@ static bool is_vfio(const char *path, const char *name, struct file_id *ret)
            cut(path, name - (sizeof dev - 1), ret);
 }
 
-bool identify(int fd, struct file_id *ret)
+bool identify_link(struct model *model, const char *link, struct file_id *ret)
 {
-    char link[32], path[PATH_MAX];
-    (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    char path[PATH_MAX];
     ssize_t n = readlink(link, path, sizeof path - 1);
     if (n <= 0)
         return false;
@@ -106,9 +103,9 @@ bool identify(int fd, struct file_id *ret)
     name++;
     bool candidate = strncmp(name, "resource", 8) == 0 || strstr(path, "/dev/vfio/") ||
                      strcmp(name, "iommu") == 0;
-    if (!candidate || !simulated(fd))
+    if (!candidate || !simulated(link))
         return false;
     ret->hw = ret->bar = ret->number = -1;
     ret->root[0] = '\0';
-    return is_resource(path, name, ret) || is_vfio(path, name, ret);
+    return is_resource(model, path, name, ret) || is_vfio(model, path, name, ret);
 }

@@ -41,6 +41,13 @@ __attribute__((constructor)) static void start(void)
     faults_install();
 }
 
+bool identify(int fd, struct file_id *ret)
+{
+    char link[32];
+    (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    return identify_link(trap_model, link, ret);
+}
+
 static void *raw_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
 {
     return (void *)syscall(SYS_mmap, addr, length, prot, flags, fd, offset);

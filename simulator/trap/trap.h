@@ -7,7 +7,7 @@
  * Environment: CCNODE_SIM_STATE is the model's state file; without it the library does nothing. Devices are told by
  * their path in /proc/self/fd and by being on FUSE, so it works with --host-root DIR and below `ccnode-sim exec`.
  *
- * Limits: x86-64; static programs are not reached (they ignore LD_PRELOAD: assert that the model saw accesses); an
+ * Limits: x86-64; static programs ignore LD_PRELOAD (tracer.h is for them: assert that the model saw accesses); an
  * instruction the decoder does not know opens its page for one step, which other threads could slip through; nothing
  * but this process's own descriptors is known, so a VFIO device passed to another process ends with the first owner.
  */
@@ -22,6 +22,7 @@
 #include <sys/types.h>
 
 #include "simulator/model/model.h"
+#include "simulator/trap/identify.h"
 
 #define TRAP_EXPORT __attribute__((visibility("default")))
 #define TRAP_REGIONS 256
@@ -47,21 +48,7 @@ void region_break(const struct region *r);
 void regions_mend(int vfio);
 bool regions_of_vfio(int vfio);
 
-/* --- identify.c: which file is this descriptor? ------------------------------------------------------------------- */
-enum file_kind {
-    FILE_OTHER,
-    FILE_RESOURCE, /* a resourceN */
-    FILE_CONTAINER,
-    FILE_GROUP,
-    FILE_CDEV,
-    FILE_IOMMUFD,
-};
-struct file_id {
-    enum file_kind kind;
-    int hw, bar;         /* FILE_RESOURCE, FILE_CDEV */
-    int number;          /* FILE_GROUP */
-    char root[PATH_MAX]; /* what comes before /dev/vfio: "" below ccnode-sim exec */
-};
+/* --- regions.c: which file is this descriptor of this process? ---------------------------------------------------- */
 bool identify(int fd, struct file_id *ret);
 
 /* --- vfio.c -------------------------------------------------------------------------------------------------------- */

@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #include "base/auto.h"
+#include "simulator/model/model.h"
+#include "simulator/trap/tracer.h"
 #include "simulator/tree/ctl.h"
 #include "simulator/tree/exec.h"
 #include "simulator/tree/hold.h"
@@ -168,6 +170,19 @@ static int stop(const char *root)
     return EXIT_SUCCESS;
 }
 
+/* static programs ignore the preload: they run under a tracer */
+static int run_traced(const char *root, char **command)
+{
+    struct err err = ERR_INIT;
+    struct model *model = NULL;
+    AUTO_FREE char *state = xasprintf("%s/.sim/state", root);
+    int r = model_open(state, &model, &err);
+    if (r == 0)
+        r = tracer_run(model, command, &err);
+    model_close(model);
+    return r < 0 ? complain(&err) : r;
+}
+
 static int run_program(const char *root, char **command)
 {
     struct err err = ERR_INIT;
@@ -177,6 +192,8 @@ static int run_program(const char *root, char **command)
     }
     if (host_tree_pid(root, &err) < 0 || exec_env(root, &err) < 0 || exec_namespace(root, &err) < 0)
         return complain(&err);
+    if (tracer_wanted(command[0]))
+        return run_traced(root, command);
     (void)execvp(command[0], command);
     (void)err_errno(&err, "run %s", command[0]);
     return complain(&err);

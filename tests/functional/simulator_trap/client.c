@@ -52,6 +52,13 @@ static int forms(char **argv)
     return 0;
 }
 
+/* no instruction that needs a single step */
+static int decoded(char **argv)
+{
+    decoded_forms_of_access(bar_of(argv[0]));
+    return 0;
+}
+
 /* prints what mapping says: ok or the errno's number */
 static int try_map(char **argv)
 {
@@ -206,10 +213,10 @@ static const struct {
     const char *name;
     int arguments;
     int (*run)(char **argv);
-} commands[] = {{"forms", 1, forms},     {"map", 1, try_map},     {"read", 1, try_read},
-                {"revoked", 1, revoked}, {"signals", 1, signals}, {"crash", 1, crash},
-                {"threads", 1, threads}, {"cost", 1, cost},       {"vfio", 3, legacy},
-                {"cdev", 2, cdev},       {"hold", 3, hold}};
+} commands[] = {{"forms", 1, forms},   {"decoded", 1, decoded}, {"map", 1, try_map},
+                {"read", 1, try_read}, {"revoked", 1, revoked}, {"signals", 1, signals},
+                {"crash", 1, crash},   {"threads", 1, threads}, {"cost", 1, cost},
+                {"vfio", 3, legacy},   {"cdev", 2, cdev},       {"hold", 3, hold}};
 
 int main(int argc, char **argv)
 {

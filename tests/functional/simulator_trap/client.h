@@ -14,6 +14,7 @@ void *map_resource(const char *path, unsigned long length);
 
 /* accesses.c: every way in which a compiler or a person reaches a register */
 void every_form_of_access(volatile uint8_t *bar);
+void decoded_forms_of_access(volatile uint8_t *bar);
 /* vfio_steps.c */
 void legacy_vfio(const char *root, const char *group, const char *bdf);
 void cdev_vfio(const char *root, const char *node);

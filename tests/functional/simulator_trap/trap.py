@@ -56,6 +56,37 @@ class Client:
         return out
 
 
+class Static(Client):
+    """A static program: only `ccnode-sim exec` reaches it, by a tracer."""
+
+    def __init__(self):
+        super().__init__("static")
+
+    def start(self, node, *args):
+        args = [a.replace(node.root, "", 1) for a in args]
+        return subprocess.Popen([SIM, "exec", "--root", node.root, "--", self.program, *args], stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def static(node):
+    client = Static()
+    client.good(node, "decoded", node.resource())
+    assert node.counter(GPU, "unknown") == 0
+    before = node.counter(GPU, "reads")
+    client.good(node, "threads", node.resource())
+    assert node.counter(GPU, "reads") - before == 5 * 1000
+    client.good(node, "signals", node.resource())
+    rc, _, _ = client.run(node, "crash", node.resource())
+    assert rc == -signal.SIGSEGV, rc
+    rc, _, err = client.run(node, "forms", node.resource())
+    assert rc == -signal.SIGSEGV and "is not supported" in err, (rc, err)
+    assert client.run(node, "no-such-command")[0] == 2
+    refusals(node, client)
+    revocation(node, client)
+    kill(node, client, "decoded")
+    print("static", client.good(node, "cost", node.resource()))
+
+
 def accesses(node, client):
     client.good(node, "forms", node.resource())
     assert node.counter(GPU, "unknown") == 0
@@ -129,10 +160,10 @@ def vfio(node, client):
     p.wait()
 
 
-def kill(node, client):
+def kill(node, client, command="forms"):
     node.ctl("kill-at", "3")
     before = node.counter(GPU, "reads") + node.counter(GPU, "writes")
-    rc, _, _ = client.run(node, "forms", node.resource())
+    rc, _, _ = client.run(node, command, node.resource())
     assert rc == -signal.SIGKILL, rc
     assert node.counter(GPU, "reads") + node.counter(GPU, "writes") - before == 2
 
@@ -164,6 +195,8 @@ def main():
                 kill(node, client)
                 print(flavour, client.good(node, "cost", node.resource()))
             without_a_node(client)
+        with Trapped(profile, "--scale", "0.05") as node:
+            static(node)
     finally:
         os.unlink(profile)
 

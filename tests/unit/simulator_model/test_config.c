@@ -191,7 +191,7 @@ static void sbr_by_the_bridge(void **state)
     model_bar_write(b.m, b.h100, 0, 0x91288, 1);
     (void)model_config_write(b.m, b.port, 0x3e, 2, 0x40);
     (void)model_config_write(b.m, b.port, 0x3e, 2, 0x40); /* held, not reset again */
-    assert_int_equal(get(&b, b.h100, 0), 0xffffffff); /* held */
+    assert_int_equal(get(&b, b.h100, 0), 0xffffffff);     /* held */
     assert_int_equal(model_config_read(b.m, b.port, 0x72, 2) & 1u << 13, 0);
     ms(b.m, 5000);
     assert_int_equal(get(&b, b.h100, 0), 0xffffffff);
