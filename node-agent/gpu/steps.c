@@ -104,6 +104,8 @@ static int step_check_staged(struct work *work, const char *argument, struct ans
 static int refuse_reset(struct work *work, struct err *err)
 {
     struct nv_device dev;
+    if (work->by_vfio)
+        return 0; /* nobody but us */
     int r = inventory_read(&work->host, work->target, &dev, err);
     if (r == 0 && *dev.driver && !dev.driver_is_vfio) {
         work->cure = "unbind the device first";
@@ -323,6 +325,8 @@ int work_step(struct work *work, enum worker_step step, const char *argument, st
 {
     bool node = strcmp(work->target, "node") == 0;
     work->cure = NULL;
+    /* in a chain that changes the mode the device was unbound for the change */
+    work->may_bind = step == WORKER_WAKE || step == WORKER_STAGE;
     if (steps[step].node != node)
         return err_set(err, EINVAL, "%s is a step of %s", worker_step_name(step),
                        node ? "a device, this worker is for the node"

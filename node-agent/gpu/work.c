@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <unistd.h>
 
+#include "node-agent/gpu/bind.h"
 #include "node-agent/gpu/inventory.h"
 #include "node-agent/gpu/lock.h"
 #include "node-agent/gpu/users.h"
@@ -15,6 +16,9 @@ enum {
     PRIV_RING_GLOBAL = 0x122204,
     PRIV_RING_2 = 0x2
 };
+
+static const char lockdown_text[] =
+    "resource0 can't be mapped: forbidden by kernel lockdown (Secure Boot)";
 
 int work_lock(struct work *work, struct err *err)
 {
@@ -34,6 +38,7 @@ void work_close(struct work *work)
     work->open = false;
     work->has_chip = false;
     work->priv_ring = false;
+    work->by_vfio = false;
 }
 
 /* From configuration space to a chip with a name. */
@@ -65,6 +70,31 @@ static int refuse_held(struct work *work, struct err *err)
     return *dev->driver == '\0' ? users_refuse(&work->host, dev, err) : 0;
 }
 
+/* Kernel lockdown forbids the mapping of resource0, not VFIO (REF-L 6.3). Opening resets the device; one that a chain
+ * of ours has unbound is bound for that, a host driver's is never taken away. */
+static int open_by_vfio(struct work *work, struct err *err)
+{
+    struct err why = ERR_INIT;
+    struct binding_result ignored;
+    int r = 0;
+    work_close(work);
+    if (*work->dev.driver == '\0' && work->may_bind) {
+        power_forget(&work->power, work->target);
+        r = bind_driver(&work->host, work->target, "auto", work->load_modules, &ignored, &why);
+        if (r == 0)
+            r = inventory_read(&work->host, work->target, &work->dev, &why);
+        if (r < 0)
+            return err_set(err, EPERM, "%s; through VFIO: %.300s", lockdown_text, why.msg);
+    }
+    if (!work->dev.driver_is_vfio) {
+        work->cure = "bind the device to vfio-pci (ccnode bind), or boot without lockdown";
+        return err_set(err, EPERM, "%s, and it is not on VFIO", lockdown_text);
+    }
+    r = regs_open_vfio(&work->host, &work->dev, &work->regs, err);
+    work->by_vfio = r == 0;
+    return r < 0 ? r : identify(work, err);
+}
+
 int work_open(struct work *work, struct err *err)
 {
     if (work->open)
@@ -81,6 +111,8 @@ int work_open(struct work *work, struct err *err)
         r = regs_open_sysfs(&work->host, work->target, &work->regs, err);
     if (r == 0)
         r = identify(work, err);
+    if (r == -EPERM)
+        r = open_by_vfio(work, err);
     if (r == -EBUSY) /* the mapping was refused or revoked: VFIO has it */
         return users_name(&work->host, &work->dev, err);
     if (r < 0)

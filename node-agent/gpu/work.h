@@ -31,6 +31,8 @@ struct work {
     bool has_chip; /* survives a reset */
     struct nv_device dev;
     struct regs *regs;
+    bool by_vfio;  /* registers through VFIO: nobody else has the device */
+    bool may_bind; /* this step may bind an unbound device to VFIO for that */
     struct chip_config config;
     const struct chip *chip;
     bool priv_ring; /* Hopper: initialised since the last reset */

@@ -4,8 +4,8 @@
 
 #include "base/auto.h"
 
-/* Limits of the protocol that a step may use up one after another, in ms; the constants with these names in
- * limits.h are what the worker itself keeps. */
+/* Limits of the protocol that a step may use up one after another, in ms; what the worker itself keeps stands beside its
+ * code. */
 enum {
     FIREWALL = 5000, /* Blackwell BAR firewall after a reset (gpu-admin-tools) */
     BOOT = 10000,    /* boot complete: 10 s Blackwell, 5 s Hopper and LS10 (gpu-admin-tools) */

@@ -1,8 +1,10 @@
 /* The protocol between whoever wants something done to a device and ccnode-device, the only program that touches
  * hardware (design 3.5).
  *
- *   ccnode-device --host-root DIR [--lock-dir DIR] BDF     steps for one device
- *   ccnode-device --host-root DIR node                     steps for the node
+ *   ccnode-device --host-root DIR [--lock-dir DIR] [--no-modprobe] BDF     steps for one device
+ *   ccnode-device --host-root DIR node                                     steps for the node
+ *
+ * --lock-dir is below the host root (default /run/ccnode/lock); with --no-modprobe "bind" loads no missing driver.
  *
  * The parent writes one step a line on the worker's standard input, "STEP[ ARGUMENT]\n", and the worker answers
  * each with one JSON object on one line of standard output, in order. Steps are straight-line blocking code; the
@@ -17,7 +19,13 @@
  * Answer: {"step":"stage","ok":true,"ms":12,…} or
  *         {"step":"stage","ok":false,"ms":12,"code":"EREMOTEIO","device_status":483,
  *          "error":"knob 45 (PPCIE) refused by firmware, status 0x1e3","cure":"update the GPU firmware …"}
- * "code" is the errno name; "device_status" only with EREMOTEIO; "cure" may be absent.
+ * "device_status" comes only with EREMOTEIO; "cure" may be absent. "code" is the errno name; these have one meaning:
+ *   EBUSY in use, by a process that is named where it can be found, or another worker · EOPNOTSUPP not a mode of this
+ *   chip · EACCES changing it from the host is disabled by out-of-band policy · EPERM kernel lockdown · EREMOTEIO the
+ *   firmware said no (0x1e3: it does not know that knob) · ETIMEDOUT firmware is silent · EBADMSG its answer is broken ·
+ *   ENOTRECOVERABLE recovery mode or lockdown after a security fault · ENODEV gone, or dead on the bus · ENXIO no IOMMU
+ *   group, or BAR0 without address · EADDRINUSE group not viable · ENOTTY reset failed · EIO a register, mode or knob is
+ *   not what it should be · EINVAL not a step, mode or name.
  *
  * | step              | does                                                              | extra members of the answer |
  * |-------------------|-------------------------------------------------------------------|------------------------------|
@@ -39,7 +47,18 @@
  * | load-module NAME  | modprobe below the host root; nothing when built in or loaded     | loaded |
  * | rescan            | sysfs rescan of the PCI bus                                       | |
  *
- * A device that is held through VFIO answers query, stage and reset with EBUSY. Nothing a device or sysfs says is
+ * query: a broken device is an answer ("fault"), not an error. capable[] is what chip and firmware have; whether policy
+ * allows it is found out by stage. A device that is held through VFIO answers query, stage and reset with EBUSY.
+ *
+ * stage reads everything and asks for the deciding knob's permission before it writes; a write that is refused in spite
+ * of that is followed by writing the old values back, so a failed stage leaves the knobs as they were.
+ *
+ * Under kernel lockdown the registers are reached through VFIO: query of a device on a VFIO driver, and wake or stage of
+ * an unbound one, which is bound for it. Opening and closing it that way each reset the device (REF-L 6.5): what is
+ * staged becomes active, a query too does that. Steps and answers are the same.
+ *
+ * Functions of the same slot (audio, USB) are unbound, bound and released along; functions in other slots of the group
+ * only count for its viability. Nothing a device or sysfs says is
  * trusted: JSON strings are escaped, values bounded.
  */
 #ifndef CCN_GPU_WORKER_H

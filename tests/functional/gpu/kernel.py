@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 
-from worker import Node, Worker, counters, environment, knob, modes, run, same, switch, until
+from worker import Node, Worker, counters, modes, run, same, switch, until
 
 H100 = "0000:18:00.0"
 CURE = "stop the pod, VM or process"
@@ -94,7 +94,7 @@ def unbind_that_blocks_is_only_late():
         w.send("unbind")
         same(w.receive(0.5), None, "blocked")
         with Worker(n, H100) as second:
-            a = second.fails("unbind", "EBUSY", f"pid {w.p.pid}", "another ccnode-device")
+            second.fails("unbind", "EBUSY", f"pid {w.p.pid}", "another ccnode-device")
             second.fails("query", "EBUSY", "another ccnode-device")
         n.ctl("clear", H100)
         same(w.receive(10)["ok"], True, "in the end")
@@ -105,7 +105,7 @@ def no_driver_link_does_not_mean_free():
     with Node("h100-pcie", "--scale", "0.01") as n:
         same(n.bind(H100), 0, "bind")
         pid = hold(n, H100, "device")
-        blocked = n.background(f"/sys/bus/pci/drivers/vfio-pci/unbind", H100)
+        blocked = n.background("/sys/bus/pci/drivers/vfio-pci/unbind", H100)
         until("link gone", lambda: n.driver(H100) is None)
         with Worker(n, H100) as w:
             w.fails("reset", "EBUSY", f"pid {pid}")
@@ -269,6 +269,34 @@ def signals_do_not_cut_a_step():
         assert os.path.exists(n.path(f"/run/ccnode/lock/{H100}")), "lock file"
 
 
+def lockdown_is_worked_around_through_vfio():
+    """Secure Boot: resource0 can't be mapped, VFIO can (REF-L 6.3)."""
+    with Node("mixed", "--scale", "0.01") as n:
+        n.ctl("lockdown", "integrity")
+        bdf = H100
+        with Worker(n, bdf) as w:  # bound to vfio-pci
+            same(w.ok("query")["active"], "off", "query of a bound device")
+            for mode in ("on", "ppcie", "off"):
+                switch(w, mode)
+                same(modes(n)[bdf], mode, "mode under lockdown")
+        same((n.driver(bdf), n.read(f"{bdf}/enable")), ("vfio-pci", "0"), "closed again")
+        with Worker(n, "0000:5d:00.0") as w:  # Blackwell, on, by group or character device
+            switch(w, "off")
+            same(modes(n)["0000:5d:00.0"], "off", "Blackwell under lockdown")
+        pid = hold(n, bdf, "device")
+        with Worker(n, bdf) as w:
+            w.fails("query", "EBUSY", f"pid {pid}")
+        n.ctl("release", bdf)
+        for free in ("0000:2a:00.0", "0000:3b:00.0"):  # no driver, nvidia driver
+            before = n.driver(free)
+            with Worker(n, free) as w:
+                a = w.fails("query", "EPERM", "lockdown")
+                assert "bind the device to vfio-pci" in a["cure"], a
+            same(n.driver(free), before, "a query binds nothing")
+        with Worker(n, "0000:ab:00.0") as w:  # its group can't be given to VFIO
+            w.fails("wake", "EPERM", "lockdown", "mlx5_core")
+
+
 def slow_sleepers():
     with Node("h100-pcie", "--scale", "0.01") as n:
         n.ctl("fault", H100, "no-power-control")
@@ -290,4 +318,4 @@ if __name__ == "__main__":
          no_driver_link_does_not_mean_free, host_driver_is_never_reset_under, groups_are_bound_whole_or_not_at_all,
          without_iommu_binding_is_refused, missing_vfio_driver_is_loaded, resets_that_fail, dead_devices_are_not_reset,
          broken_devices_are_answers, devices_that_vanish, surprise_removal_while_it_works, signals_do_not_cut_a_step,
-         slow_sleepers] if not only or t.__name__ in only])
+         lockdown_is_worked_around_through_vfio, slow_sleepers] if not only or t.__name__ in only])

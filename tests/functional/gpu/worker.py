@@ -9,7 +9,9 @@ SOURCE = os.environ.get("CCNODE_SOURCE") or os.path.realpath(os.path.join(os.pat
 BUILD = os.environ.get("CCNODE_BUILD") or os.path.join(SOURCE, "build/dev")
 os.environ["CCNODE_BUILD"] = BUILD
 sys.path.insert(0, os.path.join(SOURCE, "tests/functional/simulator"))
-from node import SIM, Node, run, same, until  # noqa: E402, F401
+from node import SIM, Node, run, same, until  # noqa: E402
+
+__all__ = ["SIM", "SOURCE", "Node", "Worker", "counters", "json", "knob", "modes", "run", "same", "switch", "until"]
 
 DEVICE = os.path.join(BUILD, "bin/ccnode-device")
 
