@@ -60,45 +60,58 @@ static int mount_device_nodes(const char *root, struct err *err)
     return 0;
 }
 
-/* Does not return once the node is mounted: the process ends with it. */
-static int serve_here(const struct profile *profile, const struct serve_options *options,
-                      int parent_fd, struct err *err)
+static void block_signals(sigset_t *ends)
 {
-    static struct err thread_err;
-    AUTO_FREE char *mount_point = xasprintf("%s/.sim/fs", options->root);
-    sigset_t ends;
-    pthread_t thread;
-    (void)sigemptyset(&ends);
-    (void)sigaddset(&ends, SIGTERM);
-    (void)sigaddset(&ends, SIGINT);
-    (void)pthread_sigmask(SIG_BLOCK, &ends, NULL);
+    (void)sigemptyset(ends);
+    (void)sigaddset(ends, SIGTERM);
+    (void)sigaddset(ends, SIGINT);
+    (void)pthread_sigmask(SIG_BLOCK, ends, NULL);
     (void)signal(SIGHUP, SIG_IGN);
     (void)signal(SIGPIPE, SIG_IGN);
-    int r = host_tree_lock(options->root, err);
-    if (r < 0)
-        return r;
-    r = options->device_nodes ? mount_device_nodes(options->root, err) : 0;
+}
+
+/* builds and mounts everything; a thread serves from then on */
+static int bring_up(const struct profile *profile, const struct serve_options *options,
+                    struct err *thread_err, struct err *err)
+{
+    AUTO_FREE char *mount_point = xasprintf("%s/.sim/fs", options->root);
+    pthread_t thread;
+    int r = options->device_nodes ? mount_device_nodes(options->root, err) : 0;
     if (r == 0)
         r = build_node(profile, options, err);
     if (r == 0)
         r = treefs_mount(mount_point, err);
+    if (r == 0 && pthread_create(&thread, NULL, serve_thread, thread_err) != 0)
+        r = err_set(err, EAGAIN, "start the FUSE thread");
     if (r < 0)
         return r;
-    if (pthread_create(&thread, NULL, serve_thread, &thread_err) != 0)
-        return err_set(err, EAGAIN, "start the FUSE thread");
     treefs_announce(mount_point);
-    r = host_tree_mount(options->root, !options->device_nodes, err);
+    return host_tree_mount(options->root, !options->device_nodes, err);
+}
+
+/* Returns only when somebody else serves this root: else the process ends with the node, since a thread may be left. */
+static int serve_here(const struct profile *profile, const struct serve_options *options,
+                      int parent_fd, struct err *err)
+{
+    static struct err thread_err;
+    sigset_t ends;
+    block_signals(&ends);
+    int r = host_tree_lock(options->root, err);
+    if (r < 0)
+        return r; /* somebody else's mounts: hands off */
+    r = bring_up(profile, options, &thread_err, err);
     if (r == 0)
         r = say_ready(options->root, parent_fd, err);
     int sig = 0;
     if (r == 0)
         (void)sigwait(&ends, &sig);
     host_tree_unmount(options->root);
-    if (r < 0 || thread_err.code)
+    bool failed = r < 0 || thread_err.code;
+    if (failed)
         (void)fprintf(stderr, "ccnode-sim: %s\n", r < 0 ? err->msg : thread_err.msg);
     /* Requests may be blocked for as long as somebody holds a device; the end of the process fails them all. */
     (void)fflush(NULL);
-    _exit(r < 0 || thread_err.code ? EXIT_FAILURE : EXIT_SUCCESS);
+    _exit(failed ? EXIT_FAILURE : EXIT_SUCCESS);
 }
 
 /* the parent answers only when the node can be used */
@@ -122,7 +135,6 @@ static int child_main(const struct profile *profile, const struct serve_options 
     if (serve_here(profile, options, fd, &err) == 0)
         return EXIT_SUCCESS;
     (void)fprintf(stderr, "ccnode-sim: %s\n", err.msg);
-    host_tree_unmount(options->root);
     return EXIT_FAILURE;
 }
 

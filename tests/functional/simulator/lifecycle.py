@@ -87,6 +87,23 @@ def a_root_is_served_once():
         same(n.read("0000:18:00.0/vendor"), "0x10de", "the first one is not harmed")
 
 
+def two_starts_at_the_same_time():
+    """one wins; the others say so and leave the winner's mounts alone"""
+    root = tempfile.mkdtemp(prefix="ccnode-sim-")
+    for _ in range(8):
+        starts = [subprocess.Popen([SIM, "--profile", "h100-pcie", "--root", root], stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.PIPE, text=True) for _ in range(3)]
+        says = [p.communicate(timeout=30)[1] for p in starts]
+        same(sorted(p.returncode for p in starts), [0, 1, 1], str(says))
+        assert sum("served already" in text for text in says) == 2, says
+        same(len(mounts(root)), 4)
+        with open(root + "/sys/bus/pci/devices/0000:18:00.0/vendor") as f:
+            same(f.read(), "0x10de\n")
+        sim("stop", "--root", root)
+    same(mounts(root), [])
+    shutil.rmtree(root)
+
+
 def stop_twice_and_of_nothing():
     root = tempfile.mkdtemp(prefix="ccnode-sim-")
     sim("stop", "--root", root)
@@ -225,6 +242,6 @@ def idle_costs_nothing():
 
 
 if __name__ == "__main__":
-    run([every_profile, start_is_quick, two_at_once, a_root_is_served_once, stop_twice_and_of_nothing, killed_server,
+    run([every_profile, start_is_quick, two_at_once, a_root_is_served_once, two_starts_at_the_same_time, stop_twice_and_of_nothing, killed_server,
          stop_with_blocked_writers_and_open_files, foreground_ends_with_its_signal, bad_arguments, many_cycles,
          exec_sees_only_the_simulated_node, idle_costs_nothing])
