@@ -5,23 +5,26 @@
 #include <string.h>
 
 /* The PEM files of roots/, linked in as they are. */
+/* A test build may name other files and pins; nothing else can. */
+#ifndef CCN_ROOT_DEVICE
+#define CCN_ROOT_DEVICE CCN_ROOTS "/nvidia-device-identity-ca.pem"
+#define CCN_ROOT_RIM CCN_ROOTS "/nvidia-corim-signing-root-ca.pem"
+/* SHA-256 of the DER, REF-A 3.2; computed from three independent repositories there */
+#define CCN_PIN_DEVICE "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48"
+#define CCN_PIN_RIM "12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1"
+#endif
+
 #define EMBED(symbol, file)                                                                        \
-    __asm__(".section .rodata\n" #symbol ":\n.incbin \"" CCN_ROOTS "/" file "\"\n.byte 0\n"        \
-            ".previous\n");                                                                        \
+    __asm__(".section .rodata\n" #symbol ":\n.incbin \"" file "\"\n.byte 0\n.previous\n");         \
     extern const char symbol[] /* NOLINT */ __attribute__((visibility("hidden")))
 
-EMBED(pem_device, "nvidia-device-identity-ca.pem");
-EMBED(pem_rim, "nvidia-corim-signing-root-ca.pem");
-EMBED(pem_milan, "amd-milan-ask-ark-asvk.pem");
-EMBED(pem_genoa, "amd-genoa-ask-ark-asvk.pem");
-EMBED(pem_turin, "amd-turin-ask-ark-asvk.pem");
+EMBED(pem_device, CCN_ROOT_DEVICE);
+EMBED(pem_rim, CCN_ROOT_RIM);
+EMBED(pem_milan, CCN_ROOTS "/amd-milan-ask-ark-asvk.pem");
+EMBED(pem_genoa, CCN_ROOTS "/amd-genoa-ask-ark-asvk.pem");
+EMBED(pem_turin, CCN_ROOTS "/amd-turin-ask-ark-asvk.pem");
 
-/* SHA-256 of the DER, REF-A 3.2 and 8.3; computed from three independent repositories there */
-static const char *const pin_device =
-    "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48";
-static const char *const pin_rim =
-    "12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1";
-
+/* SHA-256 of the DER, REF-A 8.3 */
 static const struct {
     const char *product, *pem, *ask, *ark, *asvk;
 } amd[] = {
@@ -72,7 +75,7 @@ int anchors_root(struct certs *pool, enum anchor which, const char *pem, const s
     int n = certs_add_pem(pool, pinned, strlen(pinned), ret, 1, err);
     if (n < 0)
         return n;
-    if (!has_pin(*ret, which == ANCHOR_DEVICE ? pin_device : pin_rim))
+    if (!has_pin(*ret, which == ANCHOR_DEVICE ? CCN_PIN_DEVICE : CCN_PIN_RIM))
         return err_set(err, EINVAL, "the compiled-in root does not have its pinned SHA-256");
     return 0;
 }

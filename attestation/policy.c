@@ -253,8 +253,11 @@ static bool builtin(struct json_object *devices, struct json_object *names, stru
 
 int att_appraise(struct att_verdict *verdict, const struct att_text *policy, struct err *err)
 {
-    enum att_class before = verdict->class;
     bool ok;
+    if (verdict->class != ATT_ACCEPTED) { /* what is not genuine needs no appraisal */
+        (void)trail_note(verdict, "policy.skipped", "not appraised: the evidence was not accepted");
+        return 0;
+    }
     if (policy) {
         struct claimset set = {0};
         int r = claimset_of_verdict(&set, verdict, err);
@@ -265,7 +268,7 @@ int att_appraise(struct att_verdict *verdict, const struct att_text *policy, str
     } else {
         ok = builtin(verdict->claims[ATT_CLAIMS_V3], verdict->names, verdict);
     }
-    if (!ok && before == ATT_ACCEPTED) { /* genuine, but not wanted */
+    if (!ok) { /* genuine, but not wanted */
         verdict->class = ATT_POLICY;
         verdict->code = ATT_ERR_POLICY;
     }

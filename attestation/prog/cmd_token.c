@@ -3,6 +3,7 @@
 
 #include "attestation/prog/commands.h"
 #include "attestation/prog/files.h"
+#include "attestation/prog/judge.h"
 #include "attestation/prog/print.h"
 #include "attestation/prog/services.h"
 #include "base/auto.h"
@@ -28,20 +29,6 @@ static int read_jwks(const struct opts *opts, struct file *ret, struct err *err)
     return 0;
 }
 
-static int appraise(const struct opts *opts, struct att_verdict *verdict, struct err *err)
-{
-    struct file policy = {0};
-    if (!opts->policy)
-        return 0;
-    if (strcmp(opts->policy, "builtin") == 0)
-        return att_appraise(verdict, NULL, err);
-    int r = file_read(opts->policy, 1 << 20, &policy, err);
-    if (r == 0 && att_verdict_class(verdict) == ATT_ACCEPTED)
-        r = att_appraise(verdict, &policy.text, err);
-    file_done(&policy);
-    return r;
-}
-
 int cmd_validate_token(const struct opts *opts)
 {
     struct err err = ERR_INIT;
@@ -64,8 +51,8 @@ int cmd_validate_token(const struct opts *opts)
     }
     if (r == 0)
         r = att_check_token(&options, &token.text, &jwks.text, &verdict, &err);
-    if (r == 0)
-        r = appraise(opts, verdict, &err);
+    if (r == 0 && att_verdict_class(verdict) == ATT_ACCEPTED)
+        r = judge_policy(opts, false, verdict, &err);
     if (r == 0)
         r = print_verdict(opts, verdict, NULL, NULL, &err);
     status = r < 0 ? complain(status, &err) : print_status(verdict);

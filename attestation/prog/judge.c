@@ -9,8 +9,7 @@
 #include "attestation/prog/services.h"
 #include "base/auto.h"
 
-static int appraise(const struct opts *opts, bool always, struct att_verdict *verdict,
-                    struct err *err)
+int judge_policy(const struct opts *opts, bool always, struct att_verdict *verdict, struct err *err)
 {
     struct file policy = {0};
     bool builtin = !opts->policy || strcmp(opts->policy, "builtin") == 0;
@@ -39,7 +38,7 @@ int judge(const struct opts *opts, const struct att_text *evidence, size_t n, bo
         services_close(&services);
     }
     if (r == 0)
-        r = appraise(opts, policy_always, verdict, err);
+        r = judge_policy(opts, policy_always, verdict, err);
     setup_close(&setup);
     if (r == 0)
         *ret = TAKE(verdict);
@@ -64,8 +63,7 @@ static int make_token(const struct opts *opts, const struct att_verdict *verdict
     return r;
 }
 
-/* the public half as a key set, for whoever validates the token */
-static char *key_set(const struct att_key *key)
+char *judge_key_set(const struct att_key *key)
 {
     const char *jwk = att_key_jwk(key); /* {"crv":… */
     return xasprintf("{\"keys\":[{\"alg\":\"ES384\",\"kid\":\"%s\",\"use\":\"sig\",%s]}",
@@ -85,7 +83,7 @@ int judge_and_print(const struct opts *opts, const struct att_text *evidence, si
     if (opts->output == OUTPUT_JSON && att_verdict_devices(verdict))
         r = make_token(opts, verdict, &key, &token, &err);
     if (key)
-        jwks = key_set(key);
+        jwks = judge_key_set(key);
     if (r == 0)
         r = print_verdict(opts, verdict, token, jwks, &err);
     int status = r < 0 ? complain(EXIT_USAGE, &err) : print_status(verdict);

@@ -13,6 +13,11 @@ static const struct {
     {"verify", cmd_verify},
     {"check", cmd_check},
     {"validate-token", cmd_validate_token},
+    {"collect", cmd_collect},
+    {"collect-evidence", cmd_collect},
+    {"attest", cmd_attest},
+    {"status", cmd_status},
+    {"ready", cmd_ready},
 };
 
 int main(int argc, char **argv)
