@@ -3,7 +3,7 @@
    KT-HOST qmp {"execute":...}     any QMP command, e.g. device_del, device_add
    KT-HOST sh COMMAND              a shell command on the host (env RD=RUNDIR), e.g. $VFUD faults, killing a device server
 Stops at KT-EXIT. Answers go to RUNDIR/hostd.log (the guest just waits a second)."""
-import json, os, socket, subprocess, sys, time
+import os, socket, subprocess, sys, time
 rd = sys.argv[1]
 log = open(rd + "/hostd.log", "w", buffering=1)
 s = None

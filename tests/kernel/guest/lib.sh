@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 G=${KT_G:-0000:18:00.0}; D=/sys/bus/pci/devices/$G; W=${KT_W:-0000:1c:00.0}
 vp=/payload/vp
 sec(){ read u _ </proc/uptime; echo; echo "=== $* [$u]"; dmesg -c >/dev/null; }
