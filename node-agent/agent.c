@@ -8,12 +8,14 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "base/trim.h"
 #include "node-agent/caps.h"
 #include "node-agent/status.h"
 #include "version.h"
 
 #define FAREWELL_MS 500     /* kubelet is told; it may be away */
 #define EXPLAIN_MAX_MS 5000 /* for the API server, with --explain */
+#define SETTLED_MS 5000 /* after the start: first looks, answers and registrations are over */
 
 /* Labels and annotations of the Node that matter. */
 static const char *const node_keys[] = {
@@ -381,6 +383,13 @@ static void end(struct agent *agent)
     free(agent->publish_devices);
 }
 
+/* What the start needed is not needed again. */
+static void settled(void *arg)
+{
+    (void)arg;
+    trim_memory();
+}
+
 int agent_main(const struct agent_options *options, struct config *config)
 {
     struct err err = ERR_INIT;
@@ -413,6 +422,7 @@ int agent_main(const struct agent_options *options, struct config *config)
         if (options->explain)
             agent->farewell = loop_add_timer(agent->loop, EXPLAIN_MAX_MS, print_explanation, agent);
         agent_kick(agent, LOOK_USERS, 0);
+        (void)loop_add_timer(agent->loop, SETTLED_MS, settled, NULL);
         loop_run(agent->loop);
     }
     int status = agent->exit_status;

@@ -1,0 +1,82 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/auto.h"
+#include "base/trim.h"
+
+/* Relocated at start and then read-only: the copy that is lost if such pages are given back. */
+static const char *const words[] = {"one", "two", "three"};
+static int (*const functions[])(const char *text) = {puts, atoi};
+
+/* Resident kilobytes of the mapping that begins at @p. */
+static long resident(const void *p)
+{
+    AUTO_FCLOSE FILE *f = fopen("/proc/self/smaps", "re");
+    char line[512], want[32];
+    bool mine = false;
+    (void)snprintf(want, sizeof want, "%lx-", (unsigned long)(uintptr_t)p);
+    while (f && fgets(line, sizeof line, f)) {
+        if (strncmp(line, want, strlen(want)) == 0)
+            mine = true;
+        if (mine && strncmp(line, "Rss:", 4) == 0)
+            return strtol(line + 4, NULL, 10);
+    }
+    return -1;
+}
+
+static void test_code_comes_back(void **state)
+{
+    (void)state;
+    trim_memory();
+    trim_memory();
+    assert_string_equal(words[2], "three");
+    assert_int_equal(functions[1]("42"), 42);
+    AUTO_FREE char *text = xasprintf("%.3f %s", 1.5, words[0]);
+    assert_string_equal(text, "1.500 one");
+}
+
+static void test_what_is_given_back(void **state)
+{
+    (void)state;
+    enum { SIZE = 1 << 20 };
+    char path[] = "/tmp/trim-XXXXXX";
+    AUTO_CLOSE int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    AUTO_FREE char *content = xmalloc(SIZE);
+    memset(content, 'c', SIZE);
+    assert_int_equal(write(fd, content, SIZE), SIZE);
+    char *plain = mmap(NULL, SIZE, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+    char *changed = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+    memset(changed, 'd', SIZE);
+    assert_int_equal(mprotect(changed, SIZE, PROT_READ), 0);
+    assert_int_equal(resident(plain), SIZE / 1024);
+    trim_memory();
+    assert_int_equal(resident(plain), 0);
+    assert_int_equal(plain[SIZE - 1], 'c');
+    assert_int_equal(resident(changed), SIZE / 1024); /* not the file's any more: kept */
+    assert_int_equal(changed[SIZE - 1], 'd');
+    (void)munmap(plain, SIZE);
+    (void)munmap(changed, SIZE);
+    (void)unlink(path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_code_comes_back),
+        cmocka_unit_test(test_what_is_given_back),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
