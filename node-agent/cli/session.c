@@ -13,6 +13,9 @@
 #include "node-agent/status.h"
 
 static void say(const char *prefix, const char *fmt, va_list args)
+    __attribute__((format(printf, 2, 0)));
+
+static void say(const char *prefix, const char *fmt, va_list args)
 {
     char text[1024];
     (void)vsnprintf(text, sizeof text, fmt, args);

@@ -123,6 +123,13 @@ def nodes():
     }
 
 
+def every_model(names_program):
+    """One GPU or switch of every model of the frozen table, as ccnode names them."""
+    table = json.loads(subprocess.run([names_program, "names", "-o", "json"], stdout=subprocess.PIPE, check=True).stdout)
+    return [device(f"0000:{i // 32:02x}:{i % 32:02x}.0", 100 + i, row["resource"].partition("/")[2],
+                   "-" if "NVSWITCH" in row["resource"] else "pgpu") for i, row in enumerate(table)]
+
+
 def names_of(lines):
     """What must resolve at least: the advertised id in its class, the index in the indexed one."""
     wanted, count = {}, {}
@@ -131,6 +138,8 @@ def names_of(lines):
         node = f"/dev/vfio/{group}" if cdev == "-" else f"/dev/vfio/devices/{cdev}"
         name = bdf if ident == "-" else ident
         wanted[f"nvidia.com/{cls}={name}"] = [node]
+        if indexed == "-":
+            continue
         wanted[f"nvidia.com/{indexed}={name}"] = [node]
         if ident == "-":
             wanted[f"nvidia.com/{indexed}={count.setdefault(indexed, 0)}"] = [node]
@@ -138,8 +147,9 @@ def names_of(lines):
     return wanted
 
 
-def test_ours_are_accepted(cdi_tool, programs):
-    for name, lines in nodes().items():
+def test_ours_are_accepted(cdi_tool, programs, ccnode):
+    layouts = {**nodes(), "every-model": every_model(ccnode)}
+    for name, lines in layouts.items():
         with tempfile.TemporaryDirectory() as root:
             out = subprocess.run([cdi_tool, "write", root, "/cdi"], input="\n".join(lines) + "\n", text=True,
                                  stdout=subprocess.PIPE, check=True).stdout
@@ -155,7 +165,7 @@ def test_ours_are_accepted(cdi_tool, programs):
                           f"{name}: {reader} resolves {wanted} to {answer['devices'].get(wanted)}, not {node}")
             check(answers["newest"]["devices"] == answers["kata"]["devices"] == answers["rust"]["devices"],
                   f"{name}: the readers differ")
-    print(f"{len(nodes())} nodes: every file accepted by {', '.join(programs)}")
+    print(f"{len(layouts)} nodes: every file accepted by {', '.join(programs)}")
 
 
 GOOD = "cdiVersion: {version}\nkind: {kind}\ndevices:\n- name: {name}\n  containerEdits:\n    {edits}\n{more}"
@@ -250,7 +260,7 @@ def test_broken_neighbour(cdi_tool, programs):
 def main():
     cdi_tool = sys.argv[1]
     programs = readers()
-    test_ours_are_accepted(cdi_tool, programs)
+    test_ours_are_accepted(cdi_tool, programs, sys.argv[2])
     test_checker_agrees(cdi_tool, programs)
     test_broken_neighbour(cdi_tool, programs)
     if failures:
