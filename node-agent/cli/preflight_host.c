@@ -137,18 +137,31 @@ static void check_tee(struct preflight *p)
             "be started");
 }
 
+/* Under lockdown registers are reached through VFIO only (node-agent/gpu/worker.h), which resets the device. */
 static void check_lockdown(struct preflight *p)
 {
     const char *lockdown = p->facts.lockdown;
-    if (*lockdown == '\0' || strcmp(lockdown, "none") == 0)
+    const struct observed *o = &p->cli->observed;
+    bool managed[NV_MAX_DEVICES];
+    size_t unbound = 0;
+    if (*lockdown == '\0' || strcmp(lockdown, "none") == 0) {
         check_add(p, "lockdown", CHECK_OK, "", "off");
+        return;
+    }
+    cli_managed(p->cli, managed);
+    for (size_t i = 0; i < o->n; i++)
+        unbound += managed[i] && !o->devices[i].dev.driver_is_vfio;
+    if (unbound > 0)
+        check_add(p, "lockdown", CHECK_WARNING, "ccnode bind, or switch Secure Boot off",
+                  "kernel lockdown is \"%s\" (Secure Boot): modes are read and changed through "
+                  "VFIO only, and %zu "
+                  "devices are not bound to it",
+                  lockdown, unbound);
     else
-        check_add(p, "lockdown", CHECK_ERROR,
-                  "switch Secure Boot off, or boot a kernel without lockdown, to change modes; "
-                  "binding works",
-                  "kernel lockdown is \"%s\" (Secure Boot): the kernel refuses the mapping of "
-                  "device registers, so that "
-                  "modes can neither be read nor changed",
+        check_add(p, "lockdown", CHECK_NOTE, "switch Secure Boot off where that is not wanted",
+                  "kernel lockdown is \"%s\" (Secure Boot): registers are reached through VFIO, "
+                  "and opening a device "
+                  "that way resets it, so that reading a mode makes a staged one active",
                   lockdown);
 }
 

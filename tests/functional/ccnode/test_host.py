@@ -41,12 +41,20 @@ def test_lockdown_and_groups():
     with Host("mixed") as h:
         h.ctl("lockdown", "integrity")
         found = checks(h, code=FAILED)
-        (c,) = of(found, "lockdown", "error")
-        assert "integrity" in c["seen"] and "Secure Boot" in c["cure"], c
+        (c,) = of(found, "lockdown", "warning")
+        assert "integrity" in c["seen"] and "ccnode bind" in c["cure"], c
         (c,) = of(found, "group", "error")
         assert "0000:ac:00.0 (mlx5_core)" in c["seen"], c
         h.run("unbind", "10de:2bb5")
         assert not any("0000:81" in c["seen"] for c in of(checks(h), "group", "error")), "audio goes along"
+
+
+def test_lockdown_with_all_bound():
+    with Host("h100-pcie") as h:
+        h.run("bind", code=OK)
+        h.ctl("lockdown", "integrity")
+        (c,) = of(checks(h, code=OK), "lockdown", "note")
+        assert "VFIO" in c["seen"], c
 
 
 def test_host_without_tee():
@@ -138,5 +146,5 @@ def test_status():
         assert "no longer runs" in h.run("status", code=FAILED).err
 
 
-main(test_a_good_host, test_lockdown_and_groups, test_host_without_tee, test_foreign_cdi_files,
+main(test_a_good_host, test_lockdown_and_groups, test_lockdown_with_all_bound, test_host_without_tee, test_foreign_cdi_files,
      test_kata_configuration, test_kubelet_configuration, test_status)

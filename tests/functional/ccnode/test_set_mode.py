@@ -157,7 +157,10 @@ def test_lockdown():
     with Host("h100-pcie") as h:
         h.ctl("lockdown", "integrity")
         a = h.run("set-mode", "on", code=IMPOSSIBLE)
-        assert "lockdown" in a.out, a.out + a.err
+        assert "lockdown" in a.out and "ccnode bind" in a.out, a.out + a.err
+        h.run("bind", code=OK)
+        h.set_mode("on")
+        same(set(h.modes().values()), {"on"}, "through VFIO")
 
 
 def test_one_of_eight_fails():
