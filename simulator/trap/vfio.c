@@ -263,7 +263,8 @@ static bool group_busy(const struct file_id *id)
     target[n] = '\0';
     const char *number = strrchr(target, '/');
     (void)snprintf(path, sizeof path, "%s/dev/vfio%s", id->root, number ? number : "");
-    int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC);
+    /* for reading only: else it is busy when somebody has the character device bound, too (tree/devnodes.c) */
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return errno == EBUSY;
     (void)syscall(SYS_close, fd);

@@ -234,8 +234,8 @@ static const struct command {
     {"unplug", "DEV", "the attention button: waits for users as Linux does", 1, 1, ctl_unplug},
     {"unplug-surprise", "DEV", "pull it out", 1, 1, ctl_unplug_surprise},
     {"hold", "DEV [HOW] [SECONDS]",
-     "a process that has it open, prints its pid; HOW: device (default), group, cdev, resource0, "
-     "nvidia",
+     "a process that has it open, prints its pid; HOW: device (default), group, cdev, cdev-open, "
+     "resource0, nvidia",
      1, 3, ctl_hold},
     {"holders", "", "processes that hold started", 0, 0, ctl_holders},
     {"release", "[DEV|all]", "end them", 0, 1, ctl_release},

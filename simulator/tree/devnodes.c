@@ -4,6 +4,7 @@
  * /proc/PID/fd; what ioctls do is the trap library's. With --device-nodes they are real character devices instead
  * (of /dev/null's number, so that a container runtime can make and open them); then nobody counts opens. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,11 +14,20 @@
 #include "base/auto.h"
 #include "simulator/tree/kernel.h"
 
+/* a member is bound through its character device: then the group is taken as well (reference 8) */
+static bool member_bound(const struct group *group)
+{
+    for (size_t i = 0; i < kernel.n_devices; i++)
+        if (kernel.devices[i].group == group && pdev_active(&kernel.devices[i]))
+            return true;
+    return false;
+}
+
+/* Opened for reading only it is the trap library's question whether the group itself is open. */
 static int open_group(struct node *node, pid_t pid, int flags, uint64_t *ret_handle)
 {
     struct group *group = node->owner;
-    (void)flags;
-    if (group->open)
+    if (group->open || ((flags & O_ACCMODE) != O_RDONLY && member_bound(group)))
         return -EBUSY;
     group->open = true;
     group->holder = pid;

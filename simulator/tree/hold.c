@@ -7,6 +7,7 @@
 #include <linux/vfio.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,7 +71,7 @@ static int hold_device(const char *root, const char *bdf, struct err *err)
     return map == MAP_FAILED ? err_errno(err, "map BAR 0") : 0;
 }
 
-static int hold_cdev(const char *root, const char *bdf, struct err *err)
+static int hold_cdev_open(const char *root, const char *bdf, struct err *err)
 {
     AUTO_FREE char *dir = xasprintf("%s/sys/bus/pci/devices/%s/vfio-dev", root, bdf);
     AUTO_CLOSEDIR DIR *d = opendir(dir);
@@ -83,6 +84,26 @@ static int hold_cdev(const char *root, const char *bdf, struct err *err)
         return keep(root, path, err);
     }
     return err_set(err, ENOENT, "%s has no VFIO character device", bdf);
+}
+
+/* newer than Debian 12's headers; Linux include/uapi/linux/vfio.h */
+#define BIND_IOMMUFD _IO(VFIO_TYPE, VFIO_BASE + 18)
+struct bind_iommufd {
+    uint32_t argsz, flags;
+    int32_t iommufd;
+    uint32_t out_devid;
+};
+
+static int hold_cdev(const char *root, const char *bdf, struct err *err)
+{
+    int cdev = hold_cdev_open(root, bdf, err);
+    int iommu = cdev < 0 ? cdev : keep(root, "/dev/iommu", err);
+    if (iommu < 0)
+        return iommu;
+    struct bind_iommufd bind = {.argsz = sizeof bind, .iommufd = iommu};
+    if (ioctl(cdev, BIND_IOMMUFD, &bind) < 0)
+        return err_errno(err, "VFIO_DEVICE_BIND_IOMMUFD");
+    return 0;
 }
 
 static int hold_resource0(const char *root, const char *bdf, struct err *err)
@@ -114,16 +135,14 @@ static int hold_nvidia(const char *root, const char *bdf, struct err *err)
 static const struct {
     const char *name;
     int (*hold)(const char *root, const char *bdf, struct err *err);
-} ways[] = {{"group", hold_group},
-            {"device", hold_device},
-            {"cdev", hold_cdev},
-            {"resource0", hold_resource0},
-            {"nvidia", hold_nvidia}};
+} ways[] = {{"group", hold_group},         {"device", hold_device},       {"cdev", hold_cdev},
+            {"cdev-open", hold_cdev_open}, {"resource0", hold_resource0}, {"nvidia", hold_nvidia}};
 
 int hold_main(const char *root, int argc, char **argv)
 {
     struct err err = ERR_INIT;
-    int r = err_set(&err, EINVAL, "hold: BDF and one of group, device, cdev, resource0, nvidia");
+    int r = err_set(&err, EINVAL,
+                    "hold: BDF and one of group, device, cdev, cdev-open, resource0, nvidia");
     for (size_t i = 0; argc == 3 && i < ARRAY_LEN(ways); i++)
         if (strcmp(argv[1], ways[i].name) == 0)
             r = ways[i].hold(root, argv[0], &err);

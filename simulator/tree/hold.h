@@ -11,7 +11,8 @@
  * argv: BDF HOW SECONDS; HOW is one of the words below. Runs with the trap preloaded.
  *   group      /dev/vfio/N only
  *   device     group, container and device, as QEMU does: the device is reset and awake
- *   cdev       /dev/vfio/devices/vfioN only
+ *   cdev       /dev/vfio/devices/vfioN, bound to /dev/iommu as QEMU does: reset and awake
+ *   cdev-open  /dev/vfio/devices/vfioN only: asleep, but its unbind waits
  *   resource0  maps BAR 0 through sysfs
  *   nvidia     /dev/nvidiaN
  */
