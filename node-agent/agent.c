@@ -99,7 +99,7 @@ static void on_watch_state(void *arg, bool up, const char *reason)
 static void on_published(void *arg)
 {
     struct agent *agent = arg;
-    if (!agent->stopping && (agent->label_blocks || agent->plan->changes))
+    if (!agent->stopping && agent->label_blocks)
         agent_kick(agent, LOOK_USERS, 0);
 }
 
@@ -421,7 +421,7 @@ int agent_main(const struct agent_options *options, struct config *config)
                  options->node_name ? options->node_name : "(no Kubernetes)", NULL);
         if (options->explain)
             agent->farewell = loop_add_timer(agent->loop, EXPLAIN_MAX_MS, print_explanation, agent);
-        agent_kick(agent, LOOK_USERS, 0);
+        agent_kick(agent, LOOK_SYSFS, 0);
         (void)loop_add_timer(agent->loop, SETTLED_MS, settled, NULL);
         loop_run(agent->loop);
     }

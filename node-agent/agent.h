@@ -51,10 +51,8 @@ struct agent_options {
 int agent_main(const struct agent_options *options, struct config *config);
 
 enum look_for {
-    LOOK_SYSFS = 0,
-    LOOK_HOLDERS = 1,
-    LOOK_PODS = 2,
-    LOOK_USERS = LOOK_HOLDERS | LOOK_PODS,
+    LOOK_SYSFS, /* at once, also while the other kind is under way */
+    LOOK_USERS, /* who uses what, too: costs a process and a call to kubelet */
 };
 
 /* What is remembered of a device between passes; all of it can be lost without harm. */
@@ -63,12 +61,11 @@ struct track {
     bool acting;         /* a chain that writes to hardware is running */
     bool retrying;       /* and it failed before */
     bool querying;       /* its registers are being read */
-    bool withdrawn;      /* it was not offered when the last look began */
+    bool withdrawn;      /* it was not offered when the last look at users began, nor since */
     bool was_bound;      /* to VFIO, at the last look: for drift */
     bool told_unhealthy; /* an Event was written */
     int64_t acting_since_ms;
-    int64_t
-        ended_ms; /* of its last chain that wrote: a look that began earlier says nothing of it */
+    uint64_t ended_seq; /* the last look before its last writing chain ended: older ones show no end */
     /* the last chain that succeeded: a device that is not as wanted right afterwards has failed */
     int64_t done_ms;
     enum cc_mode done_mode;
@@ -99,6 +96,7 @@ struct agent {
     bool node_gone; /* the Node object was deleted: nothing is begun */
     bool watch_up;
     struct journal journal;
+    bool journal_dirty; /* verified modes not on disk yet; saved before the device is offered */
     struct memory memory;
     struct observed *observed; /* of the last look; n = 0 before */
     struct intent *intent;
@@ -108,11 +106,10 @@ struct agent {
     size_t n_tracks;
     struct track tracks[NV_MAX_DEVICES];
 
-    struct look *look;
-    unsigned look_wanted, look_running; /* set of enum look_for */
-    bool look_again;
-    int64_t look_started_ms,
-        observed_ms;         /* of the look that runs or ran last; of the one in `observed` */
+    struct look *look; /* at the users, under way */
+    bool users_wanted;
+    int64_t look_started_ms;
+    uint64_t seq, observed_seq; /* looks at sysfs so far; the one that `observed` is from */
     int64_t users_looked_ms; /* when the last finished look at holders and pods began; 0 = never */
     struct loop_timer *pass_timer, *tick_timer;
     int64_t kicked_for_ms; /* when pass_timer is due */
@@ -142,7 +139,7 @@ void agent_finish(
 void agent_explain(struct agent *agent); /* print and end, once everything is known */
 
 /* pass.c */
-void agent_kick(struct agent *agent, unsigned look_for, int64_t delay_ms);
+void agent_kick(struct agent *agent, enum look_for look_for, int64_t delay_ms);
 void agent_decide(struct agent *agent);
 void agent_tick(struct agent *agent); /* (re)arms the timer for whatever comes next */
 struct track *agent_track(struct agent *agent, const char *bdf);

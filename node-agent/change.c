@@ -59,6 +59,7 @@ bool change_any_wanted(const struct agent *agent)
 int agent_save_journal(struct agent *agent)
 {
     struct err err = ERR_INIT;
+    agent->journal_dirty = false;
     int r = journal_save(&agent->host, agent->config.state_directory, &agent->journal, &err);
     if (r < 0 && strcmp(agent->journal_error, err.msg) != 0)
         log_error("the journal cannot be written; nothing is changed until it can", "error",
@@ -117,7 +118,7 @@ static void journal_result(struct agent *agent, const char *bdf, enum cc_mode mo
     entry->verified_mode = mode;
     entry->settled = settled;
     entry->changing_to = CC_MODE_UNKNOWN;
-    (void)agent_save_journal(agent);
+    agent->journal_dirty = true; /* written by the next pass, once for all devices */
 }
 
 /* ---- what a device reported ---- */
@@ -191,8 +192,7 @@ static void on_device(void *arg, size_t i, const struct act_device *result)
     struct track *track = agent_track(agent, bdf);
     if (track) {
         if (track->acting)
-            track->ended_ms =
-                loop_now_ms(agent->loop) + 1; /* a look in this millisecond may be older */
+            track->ended_seq = agent->seq;
         track->acting = track->querying = false;
         track->step = WORKER_STEP_MAX;
     }
@@ -349,13 +349,6 @@ static void give_lease_back(struct agent *agent)
     *agent->lease_error = '\0';
 }
 
-/* A device may be written to when the look that found it idle began after it had been withdrawn. */
-static bool is_withdrawn_and_idle(struct agent *agent, const char *bdf)
-{
-    const struct track *track = agent_track(agent, bdf);
-    return track && track->withdrawn && !track->querying && !track->acting;
-}
-
 /* Every step succeeded and still the device is not as wanted: without this the same would be done again for ever. */
 static bool was_in_vain(struct agent *agent, size_t i)
 {
@@ -379,20 +372,25 @@ static bool was_in_vain(struct agent *agent, size_t i)
     return true;
 }
 
+/* Takes the chains that may start now. A device may be written to when the look that found it idle began after it had been
+ * withdrawn; one whose registers are being read follows when that has ended. */
 static size_t take_writes(struct agent *agent, struct change *change, bool *ret_missing)
 {
     size_t n = 0;
     *ret_missing = false;
     for (size_t i = 0; i < change->n; i++) {
         const struct device_plan *d = &agent->plan->devices[i];
-        if (!writes(d) || was_in_vain(agent, i))
+        const struct track *track = agent_track(agent, change->bdfs[i]);
+        if (!writes(d) || !track || was_in_vain(agent, i))
             continue;
-        if (is_withdrawn_and_idle(agent, change->bdfs[i])) {
+        if (track->withdrawn && !track->querying && !track->acting) {
             change->plan.devices[i] = *d;
             n++;
-        } else {
-            *ret_missing = true;
+            continue;
         }
+        *ret_missing = true;
+        if (!track->withdrawn)
+            agent_kick(agent, LOOK_USERS, 0);
     }
     return n;
 }
@@ -401,8 +399,7 @@ static void start_writes(struct agent *agent)
 {
     if (!agent->plan->changes || agent_is_blind(agent) || agent->node_gone)
         return;
-    bool fresh = agent->look_running == LOOK_USERS && !agent->look &&
-                 loop_now_ms(agent->loop) - agent->users_looked_ms < FRESH_MS;
+    bool fresh = loop_now_ms(agent->loop) - agent->users_looked_ms < FRESH_MS;
     agent->label_blocks = agent->publisher && publisher_may_say_ready(agent->publisher);
     if (agent->label_blocks || !lease_allows(agent))
         return; /* whoever brings the answer asks for another look */
@@ -413,8 +410,6 @@ static void start_writes(struct agent *agent)
     struct change *change = new_change(agent);
     bool missing;
     size_t n = take_writes(agent, change, &missing);
-    if (missing && !change_any_writing(agent) && n == 0)
-        agent_kick(agent, LOOK_USERS, 0);
     if (n == 0 || (missing && change->plan.together)) {
         free(change);
         return;

@@ -16,8 +16,8 @@
 
 /* One look under way: two questions at most are open, and whoever answers last ends it. */
 struct look {
+    const struct workers *workers;
     const struct host *host;
-    struct loop *loop;
     struct memory *memory;
     const struct journal *journal;
     struct worker *worker;
@@ -229,38 +229,29 @@ static void on_pods(void *arg, int r, const struct pod_list *list, const struct 
     finish_if_answered(look);
 }
 
-static void take_over(struct look *look, const struct observe_request *request,
-                      const struct observed *previous)
+static void take_over(struct observed *now, const struct observed *previous)
 {
-    struct observed *now = &look->observed;
-    if (!request->holders && previous) {
-        now->holders_known = previous->holders_known;
-        if (!now->holders_known)
-            why_unknown(now, "not yet searched", previous->unknown_why);
-    }
-    if (!request->pods)
-        now->pods_known = !request->rpc || !previous || previous->pods_known;
-    for (size_t i = 0; previous && i < previous->n; i++) {
+    now->holders_known = previous->holders_known;
+    now->pods_known = previous->pods_known;
+    memcpy(now->unknown_why, previous->unknown_why, sizeof now->unknown_why);
+    for (size_t i = 0; i < previous->n; i++) {
         const struct observed_device *old = &previous->devices[i];
         struct observed_device *d = find(now, old->dev.bdf);
         if (!d || d->dev.device_id != old->dev.device_id)
             continue;
-        if (!request->holders) {
-            d->n_holders = old->n_holders;
-            memcpy(d->holders, old->holders, sizeof d->holders);
-        }
-        if (!request->pods) {
-            d->n_pods = old->n_pods;
-            memcpy(d->pods, old->pods, sizeof d->pods);
-        }
+        d->n_holders = old->n_holders;
+        memcpy(d->holders, old->holders, sizeof d->holders);
+        d->n_pods = old->n_pods;
+        memcpy(d->pods, old->pods, sizeof d->pods);
     }
 }
 
 /* ---- what is known of each ---- */
 
-static void know(struct look *look, struct observed_device *d)
+static void know(struct memory *memory, const struct journal *journal, const char *boot_id,
+                 struct observed_device *d)
 {
-    struct memory_device *m = memory_put(look->memory, &d->dev);
+    struct memory_device *m = memory_put(memory, &d->dev);
     if (!m)
         return;
     d->failures = m->failures;
@@ -269,7 +260,7 @@ static void know(struct look *look, struct observed_device *d)
     d->report = m->report;
     if (d->n_holders > 0 || d->n_pods > 0) {
         m->was_held = true;
-        enum cc_mode mode = journal_verified_mode(look->journal, &d->dev, look->observed.boot_id);
+        enum cc_mode mode = journal_verified_mode(journal, &d->dev, boot_id);
         d->knowledge = mode != CC_MODE_UNKNOWN ? KNOWN_JOURNAL : KNOWN_NOT;
         d->report.active = d->report.pending = mode;
         d->report.booted = true;
@@ -281,17 +272,38 @@ static void know(struct look *look, struct observed_device *d)
     d->knowledge = m->report_valid ? KNOWN_REGISTERS : KNOWN_NOT;
 }
 
+int observe_now(const struct workers *workers, const struct host *host, struct memory *memory,
+                const struct journal *journal, const struct observed *previous,
+                struct observed *ret, struct err *err)
+{
+    *ret = (struct observed){0};
+    int r = take_inventory(host, ret, err);
+    if (r < 0)
+        return r;
+    look_at_host(host, ret);
+    if (previous)
+        take_over(ret, previous);
+    else
+        why_unknown(ret, "not looked at yet", "the agent has just started");
+    forget_absent(memory, ret);
+    for (size_t i = 0; i < ret->n; i++) {
+        ret->devices[i].quarantined = workers_is_quarantined(workers, ret->devices[i].dev.bdf);
+        know(memory, journal, ret->boot_id, &ret->devices[i]);
+    }
+    return 0;
+}
+
 static void deliver(void *arg)
 {
     struct look *look = arg;
     look->soon = NULL;
-    if (look->inventory_result == 0) {
-        forget_absent(look->memory, &look->observed);
-        for (size_t i = 0; i < look->observed.n; i++)
-            know(look, &look->observed.devices[i]);
-    }
-    look->cb(look->arg, look->inventory_result,
-             look->inventory_result == 0 ? &look->observed : NULL, &look->err);
+    struct observed *now = xcalloc(1, sizeof *now);
+    int r = look->inventory_result;
+    if (r == 0)
+        r = observe_now(look->workers, look->host, look->memory, look->journal, &look->observed,
+                        now, &look->err);
+    look->cb(look->arg, r, r == 0 ? now : NULL, &look->err);
+    free(now);
     free(look);
 }
 
@@ -311,30 +323,20 @@ static void ask_holders(struct look *look, struct workers *workers)
         why_unknown(&look->observed, "the processes of the host could not be searched", err.msg);
 }
 
-struct look *observe_start(struct workers *workers, const struct host *host, struct loop *loop,
-                           const struct observe_request *request, struct memory *memory,
-                           const struct journal *journal, const struct observed *previous,
-                           void (*cb)(void *arg, int r, const struct observed *observed,
-                                      const struct err *err),
-                           void *arg)
+struct look *observe_start(
+    struct workers *workers, const struct host *host, struct loop *loop,
+    const struct observe_request *request, struct memory *memory, const struct journal *journal,
+    void (*cb)(void *arg, int r, const struct observed *observed, const struct err *err), void *arg)
 {
     struct look *look = xcalloc(1, sizeof *look);
-    look->host = host;
-    look->loop = loop;
-    look->memory = memory;
-    look->journal = journal;
+    *look = (struct look){.workers = workers, .host = host, .memory = memory, .journal = journal};
     look->cb = cb;
     look->arg = arg;
     look->inventory_result = take_inventory(host, &look->observed, &look->err);
+    look->observed.pods_known = !request->rpc;
     if (look->inventory_result == 0) {
-        look_at_host(host, &look->observed);
-        take_over(look, request, previous);
-        for (size_t i = 0; i < look->observed.n; i++)
-            look->observed.devices[i].quarantined =
-                workers_is_quarantined(workers, look->observed.devices[i].dev.bdf);
-        if (request->holders)
-            ask_holders(look, workers);
-        if (request->pods)
+        ask_holders(look, workers);
+        if (request->rpc)
             look->query = pod_resources_list(request->rpc, host, request->pod_resources_socket,
                                              POD_RESOURCES_TIMEOUT_MS, on_pods, look);
     }

@@ -32,10 +32,7 @@ struct memory {
 struct memory_device *memory_put(struct memory *memory, const struct nv_device *dev);
 
 struct observe_request {
-    bool
-        holders; /* scan /proc: costs a process; needed before a change, at start, and after an event */
-    bool pods; /* ask PodResources; false also where there is no kubelet: pods_known is then true */
-    struct rpc *rpc;                  /* needed with `pods` */
+    struct rpc *rpc;                  /* NULL: no kubelet to ask; pods_known is then true */
     const char *pod_resources_socket; /* below the host root */
 };
 
@@ -51,14 +48,22 @@ void memory_failed(struct memory *memory, const char *bdf, const char *error, in
 void memory_succeeded(struct memory *memory, const char *bdf);
 
 /**
- * observe_start() - one look
+ * observe_now() - what sysfs tells, at once; who uses what is taken over from @previous (NULL: not known)
  * @memory: read for reports and failures, updated: devices that went are forgotten, held ones are marked
- * @previous: holders and pods are taken over from it when not asked for; may be NULL
- * @cb: once, from the loop; @observed is valid inside the callback only. r < 0: sysfs could not be read at all.
+ * Return: 0; negative: sysfs could not be read at all, @ret is then empty.
+ */
+int observe_now(const struct workers *workers, const struct host *host, struct memory *memory,
+                const struct journal *journal, const struct observed *previous,
+                struct observed *ret, struct err *err);
+
+/**
+ * observe_start() - the same, and who uses what: a scan of /proc by a process of its own, and PodResources
+ * The users are those of a time between the call and the callback; sysfs is read right before the callback.
+ * @cb: once, from the loop; @observed is valid inside the callback only, NULL when r < 0.
  */
 struct look *observe_start(struct workers *workers, const struct host *host, struct loop *loop,
                            const struct observe_request *request, struct memory *memory,
-                           const struct journal *journal, const struct observed *previous,
+                           const struct journal *journal,
                            void (*cb)(void *arg, int r, const struct observed *observed,
                                       const struct err *err),
                            void *arg);

@@ -29,23 +29,25 @@ bool agent_is_blind(const struct agent *agent)
 
 /* ---- asking for a look ---- */
 
-static void start_look(struct agent *agent);
+static void look_quickly(struct agent *agent);
+static void look_at_users(struct agent *agent);
 
 static void on_pass(void *arg)
 {
     struct agent *agent = arg;
     agent->pass_timer = NULL;
-    if (!agent->stopping)
-        start_look(agent);
+    if (agent->stopping)
+        return;
+    if (agent->users_wanted && !agent->look && agent->observed_seq > 0)
+        look_at_users(agent);
+    else
+        look_quickly(agent);
 }
 
-void agent_kick(struct agent *agent, unsigned look_for, int64_t delay_ms)
+void agent_kick(struct agent *agent, enum look_for look_for, int64_t delay_ms)
 {
-    agent->look_wanted |= look_for;
-    if (agent->look) {
-        agent->look_again = true;
-        return;
-    }
+    if (look_for == LOOK_USERS)
+        agent->users_wanted = true; /* while one is under way: the next follows when it has ended */
     int64_t due = loop_now_ms(agent->loop) + delay_ms;
     if (agent->pass_timer && agent->kicked_for_ms <= due)
         return;
@@ -118,10 +120,9 @@ static void note_boot(struct agent *agent)
     }
 }
 
-static void on_look(void *arg, int r, const struct observed *observed, const struct err *err)
+static void on_seen(struct agent *agent, int r, const struct observed *observed,
+                    const struct err *err)
 {
-    struct agent *agent = arg;
-    agent->look = NULL;
     if (r < 0) {
         if (strcmp(agent->look_error, err->msg) != 0)
             log_error("the host cannot be looked at", "error", err->msg, NULL);
@@ -130,41 +131,49 @@ static void on_look(void *arg, int r, const struct observed *observed, const str
         return;
     }
     *agent->look_error = '\0';
-    *agent->observed = *observed;
-    agent->observed_ms = agent->look_started_ms;
-    if (agent->look_running == LOOK_USERS)
-        agent->users_looked_ms = agent->look_started_ms;
+    if (agent->observed != observed)
+        *agent->observed = *observed;
+    agent->observed_seq = ++agent->seq;
     note_boot(agent);
-    drop_absent_tracks(agent, observed);
-    for (size_t i = 0; i < observed->n; i++)
-        note_device(agent, &observed->devices[i]);
+    drop_absent_tracks(agent, agent->observed);
+    for (size_t i = 0; i < agent->observed->n; i++)
+        note_device(agent, &agent->observed->devices[i]);
     agent_decide(agent);
-    if (agent->look_again) {
-        agent->look_again = false;
-        agent_kick(agent, 0, 0);
-    }
 }
 
-static void start_look(struct agent *agent)
+static void look_quickly(struct agent *agent)
 {
-    if (agent->look)
-        return;
+    struct err err = ERR_INIT;
+    struct observed *now = xcalloc(1, sizeof *now);
+    int r = observe_now(agent->workers, &agent->host, &agent->memory, &agent->journal,
+                        agent->observed_seq > 0 ? agent->observed : NULL, now, &err);
+    on_seen(agent, r, now, &err);
+    free(now);
     if (agent->users_looked_ms == 0)
-        agent->look_wanted |= LOOK_USERS;
+        agent_kick(agent, LOOK_USERS, 0);
+}
+
+static void on_users(void *arg, int r, const struct observed *observed, const struct err *err)
+{
+    struct agent *agent = arg;
+    agent->look = NULL;
+    if (r == 0)
+        agent->users_looked_ms = agent->look_started_ms;
+    on_seen(agent, r, observed, err);
+    if (agent->users_wanted)
+        agent_kick(agent, LOOK_USERS, 0);
+}
+
+static void look_at_users(struct agent *agent)
+{
+    struct observe_request request = {.rpc = agent->rpc,
+                                      .pod_resources_socket = agent->config.pod_resources_socket};
     for (size_t i = 0; i < agent->n_tracks; i++)
         agent->tracks[i].withdrawn = !serving_wants(agent->serving, agent->tracks[i].bdf);
-    struct observe_request request = {
-        .holders = agent->look_wanted & LOOK_HOLDERS,
-        .pods = (agent->look_wanted & LOOK_PODS) && agent->rpc,
-        .rpc = agent->rpc,
-        .pod_resources_socket = agent->config.pod_resources_socket,
-    };
-    agent->look_running = agent->look_wanted;
-    agent->look_wanted = 0;
+    agent->users_wanted = false;
     agent->look_started_ms = loop_now_ms(agent->loop);
     agent->look = observe_start(agent->workers, &agent->host, agent->loop, &request, &agent->memory,
-                                &agent->journal, agent->observed->n > 0 ? agent->observed : NULL,
-                                on_look, agent);
+                                &agent->journal, on_users, agent);
 }
 
 /* ---- deciding ---- */
@@ -191,7 +200,7 @@ static void make_plan(struct agent *agent)
     for (size_t i = 0; i < agent->observed->n; i++) {
         struct observed_device *d = &agent->observed->devices[i];
         const struct track *track = agent_track(agent, d->dev.bdf);
-        d->acting = track && (track->acting || track->ended_ms > agent->observed_ms);
+        d->acting = track && (track->acting || track->ended_seq >= agent->observed_seq);
         d->quarantined = workers_is_quarantined(agent->workers, d->dev.bdf);
     }
     intent_resolve(&agent->config, &wish, agent->observed, agent->intent);
@@ -278,18 +287,36 @@ static void publish(struct agent *agent)
     tell(agent);
 }
 
+static void offer(struct agent *agent)
+{
+    struct err err = ERR_INIT;
+    int r = serving_set(agent->serving, &agent->config, agent->intent, agent->observed, agent->plan,
+                        &err);
+    if (r < 0 && strcmp(agent->offer_error, err.msg) != 0)
+        log_error("devices cannot be offered as they should be", "error", err.msg, NULL);
+    (void)snprintf(agent->offer_error, sizeof agent->offer_error, "%s", r < 0 ? err.msg : "");
+    for (size_t i = 0; i < agent->n_tracks; i++) {
+        struct track *track = &agent->tracks[i];
+        track->withdrawn = track->withdrawn && !serving_wants(agent->serving, track->bdf);
+    }
+}
+
 void agent_decide(struct agent *agent)
 {
-    if (agent->stopping || agent->users_looked_ms == 0)
+    bool blind = agent_is_blind(agent) || agent->options.explain;
+    if (agent->stopping || agent->observed_seq == 0)
         return;
     make_plan(agent);
-    if (!agent_is_blind(agent) && !agent->options.explain) {
-        struct err err = ERR_INIT;
-        int r = serving_set(agent->serving, &agent->config, agent->intent, agent->observed,
-                            agent->plan, &err);
-        if (r < 0 && strcmp(agent->offer_error, err.msg) != 0)
-            log_error("devices cannot be offered as they should be", "error", err.msg, NULL);
-        (void)snprintf(agent->offer_error, sizeof agent->offer_error, "%s", r < 0 ? err.msg : "");
+    if (agent->users_looked_ms == 0) {
+        /* nothing is known to be idle, so nothing is healthy yet; but kubelet can get to know the resources meanwhile */
+        if (!blind)
+            offer(agent);
+        return;
+    }
+    if (agent->journal_dirty)
+        (void)agent_save_journal(agent);
+    if (!blind) {
+        offer(agent);
         find_trouble(agent);
         publish(agent);
         if (agent->plan->evict && agent->evict)
@@ -304,21 +331,13 @@ void agent_decide(struct agent *agent)
 
 /* ---- time ---- */
 
-struct due {
-    int64_t at_ms;
-    unsigned look_for;
-};
-
-static void sooner(struct due *due, int64_t at_ms, unsigned look_for)
+static void sooner(int64_t *due_ms, int64_t at_ms)
 {
-    if (at_ms < due->at_ms) {
-        due->at_ms = at_ms;
-        due->look_for = look_for;
-    }
+    *due_ms = at_ms < *due_ms ? at_ms : *due_ms;
 }
 
 /* When the next look at users is due: soon while somebody is waited for, seldom while nothing is in use. */
-static void user_poll(const struct agent *agent, struct due *due)
+static int64_t user_poll_ms(const struct agent *agent)
 {
     int64_t every = IDLE_POLL_MS;
     for (size_t i = 0; i < agent->observed->n; i++) {
@@ -329,7 +348,7 @@ static void user_poll(const struct agent *agent, struct due *due)
                                                            : IDLE_POLL_MS;
         every = mine < every ? mine : every;
     }
-    sooner(due, agent->users_looked_ms + every, LOOK_USERS);
+    return agent->users_looked_ms + every;
 }
 
 static void on_tick(void *arg)
@@ -337,10 +356,8 @@ static void on_tick(void *arg)
     struct agent *agent = arg;
     agent->tick_timer = NULL;
     int64_t now = loop_now_ms(agent->loop);
-    struct due due = {INT64_MAX, 0};
-    user_poll(agent, &due);
-    if (due.at_ms <= now)
-        agent_kick(agent, due.look_for, 0);
+    if (user_poll_ms(agent) <= now && !agent->look)
+        agent_kick(agent, LOOK_USERS, 0);
     hotplug_poll(agent->hotplug);
     change_verify_idle(agent);
     if (agent->unregistered_since_ms != 0)
@@ -358,17 +375,18 @@ static void on_tick(void *arg)
 void agent_tick(struct agent *agent)
 {
     int64_t now = loop_now_ms(agent->loop);
-    struct due due = {now + HOTPLUG_POLL_MS, 0};
-    user_poll(agent, &due);
+    int64_t due_ms = now + HOTPLUG_POLL_MS;
+    if (!agent->look)
+        sooner(&due_ms, user_poll_ms(agent));
     for (size_t i = 0; i < agent->observed->n; i++) {
         const struct observed_device *d = &agent->observed->devices[i];
         const struct track *track = agent_track(agent, d->dev.bdf);
         if (d->retry_at_ms > now)
-            sooner(&due, d->retry_at_ms, 0);
+            sooner(&due_ms, d->retry_at_ms);
         if (track && track->acting && now - track->acting_since_ms < PUBLISH_OVERDUE_MS)
-            sooner(&due, track->acting_since_ms + PUBLISH_OVERDUE_MS, 0);
+            sooner(&due_ms, track->acting_since_ms + PUBLISH_OVERDUE_MS);
     }
     loop_cancel(agent->tick_timer);
-    int64_t wait = due.at_ms > now ? due.at_ms - now : 100;
+    int64_t wait = due_ms > now ? due_ms - now : 100;
     agent->tick_timer = loop_add_timer(agent->loop, wait, on_tick, agent);
 }

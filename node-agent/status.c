@@ -122,7 +122,7 @@ static void on_soon(void *arg)
 
 void status_soon(struct agent *agent)
 {
-    if (!agent->status_timer)
+    if (!agent->status_timer && !agent->options.explain)
         agent->status_timer = loop_add_timer(agent->loop, SOON_MS, on_soon, agent);
 }
 

@@ -43,7 +43,7 @@ def need(*programs):
             standin.skip(f"{program} is not built in {BIN}")
 
 
-def until(what, check, seconds=10, step=0.01):
+def until(what, check, seconds=30, step=0.01):
     """Polls for what another process does; the time is a limit, not a wait. Returns what check returned."""
     end = time.monotonic() + seconds
     while True:
@@ -184,7 +184,7 @@ class Bench:
         return subprocess.run(self.agent_command(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                               env={**os.environ, **self.env, **self.extra_env}, cwd=self.dir, check=False, timeout=60)
 
-    def stop_agent(self, seconds=10):
+    def stop_agent(self, seconds=30):
         """SIGTERM; returns how long it took. The exit status must be 0, nothing may be leaked."""
         began = time.monotonic()
         self.agent.send_signal(signal.SIGTERM)
@@ -275,13 +275,13 @@ class Bench:
                 return c
         return {"status": "", "reason": "", "message": ""}
 
-    def wait_state(self, state, ready=None, seconds=10):
+    def wait_state(self, state, ready=None, seconds=30):
         def there():
             labels = self.labels()
             return labels.get(STATE) == state and (ready is None or labels.get(READY) == ready)
         until(lambda: f"state {state}, ready {ready}: {self.labels()} {self.condition()}", there, seconds)
 
-    def wait_condition(self, reason, seconds=10):
+    def wait_condition(self, reason, seconds=30):
         return until(lambda: f"condition {reason}: {self.condition()}",
                      lambda: self.condition()["reason"] == reason and self.condition(), seconds)
 
@@ -302,7 +302,7 @@ class Bench:
         """bdf -> active mode, as the hardware has it."""
         return {d["bdf"]: d["mode"] for d in self.ctl_json("modes")}
 
-    def wait_modes(self, mode, seconds=10):
+    def wait_modes(self, mode, seconds=30):
         until(lambda: f"all in {mode}: {self.modes()}", lambda: set(self.modes().values()) == {mode}, seconds)
 
     def resets(self):

@@ -16,7 +16,7 @@ class Flip:
     def __init__(self, b):
         self.b, self.mode = b, "off"
 
-    def __call__(self, seconds=15):
+    def __call__(self):
         self.mode = "on" if self.mode == "off" else "off"
         self.b.label(MODE, self.mode)
         self.b.wait_state(self.mode, ready="true" if self.mode == "on" else "false", seconds=seconds)
@@ -53,7 +53,7 @@ def no_fault_of_the_server_loses_an_order():
         b.api.ctl("watches", "reset")
         flip()
         assert b.agent.poll() is None
-        until("all said in the end", lambda: b.condition()["status"] == ("True" if flip.mode == "on" else "False"), 15)
+        until("all said in the end", lambda: b.condition()["status"] == ("True" if flip.mode == "on" else "False"))
 
 
 def other_writers_do_not_confuse_the_labels():
@@ -147,7 +147,7 @@ def without_api_server_the_last_orders_hold():
         # a mode that drifts while the label says ready: withdrawn at kubelet, but not touched until the label can be cleared
         resets = b.resets()[GPU]
         b.ctl("drift", GPU, "off")
-        until("withdrawn", lambda: b.kubelet.devices()[resource][GPU] == "Unhealthy", 15)
+        until("withdrawn", lambda: b.kubelet.devices()[resource][GPU] == "Unhealthy")
         time.sleep(0.5)
         same(b.resets()[GPU], resets, "the label says ready and cannot be cleared")
         same(b.modes(), {GPU: "off"}, "waits for the label")
@@ -167,7 +167,7 @@ def a_node_that_is_registered_late():
         same(b.resets()[GPU], 0, "untouched")
         code, _ = b.api.call("POST", "/api/v1/nodes", {"metadata": {"name": "n1", "labels": {MODE: "on"}}})
         assert code == 201
-        b.wait_state("on", ready="true", seconds=15)
+        b.wait_state("on", ready="true")
 
 
 if __name__ == "__main__":

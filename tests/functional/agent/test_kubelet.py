@@ -76,9 +76,9 @@ def allocations_are_checked():
 def four_models_and_a_gpu_without_cc():
     with Bench("mixed") as b:
         b.start_agent()
-        until("more than two resources", lambda: len(b.kubelet.devices()) >= 3, 15)
+        until("more than two resources", lambda: len(b.kubelet.devices()) >= 3)
         b.label(MODE, "on")
-        b.wait_state("degraded", ready="true", seconds=15)
+        b.wait_state("degraded", ready="true")
         devices = b.kubelet.devices()
         modes = b.modes()
         until("said", lambda: not [d for d in b.annotation_status() if d["health"] == "changing"])
@@ -145,7 +145,7 @@ def changes_take_turns_by_lease():
         b.label(MODE, "on")
         time.sleep(1)
         same(b.resets()[GPU], 0, "still not")
-        b.wait_state("on", ready="true", seconds=20)  # the other one does not renew
+        b.wait_state("on", ready="true")  # the other one does not renew
         until("given back", lambda: not b.api.call("GET", path + "/turn-0")[1]["spec"].get("holderIdentity"))
 
 

@@ -103,7 +103,7 @@ def signals():
         assert took < 5, f"{took:.1f} s"
         same(b.resets()[GPU], 1, "one reset")
         b.start_agent()
-        b.wait_state("on", ready="true", seconds=15)
+        b.wait_state("on", ready="true")
         assert b.resets()[GPU] <= 2, "at most one extra reset"
         b.agent.send_signal(signal.SIGHUP)
         b.agent.send_signal(signal.SIGPIPE)
@@ -160,7 +160,7 @@ def the_agent_runs_without_capabilities():
             return None
         caps = until("a worker", worker)
         same(caps["CapEff"] & ~allowed, 0, "a worker has no more than it needs")
-        b.wait_state("on", ready="true", seconds=15)
+        b.wait_state("on", ready="true")
 
 
 def nothing_grows():

@@ -115,7 +115,7 @@ def hgx_goes_through_all_modes():
 def kubelet_hears_of_a_change_within_100_ms():
     with Bench("hgx-h100", scale="1") as b:
         b.start_agent()
-        b.wait_state("off", ready="false", seconds=20)
+        b.wait_state("off", ready="false")
         until("healthy", lambda: {h for r in b.kubelet.devices().values() for h in r.values()} == {"Healthy"})
         began = time.monotonic()
         b.label(MODE, "on")
@@ -124,7 +124,7 @@ def kubelet_hears_of_a_change_within_100_ms():
         took = time.monotonic() - began
         assert took < 0.3, f"{took:.3f} s"  # 0.1 s is the figure of the benchmark; sanitizers and two cores here
         assert gpus not in b.cdi_names(), "no CDI entry while it is changed"
-        b.wait_state("on", ready="true", seconds=20)
+        b.wait_state("on", ready="true")
 
 
 def explain_prints_and_touches_nothing():
