@@ -42,6 +42,7 @@ struct workers {
     struct loop *loop;
     char *program;
     char *lock_dir;
+    bool no_modprobe;
     void (*on_released)(void *arg, const char *bdf);
     void *arg;
     struct worker *list;
@@ -86,6 +87,11 @@ struct workers *workers_new(const struct host *host, struct loop *loop,
         .arg = options->arg,
     };
     return workers;
+}
+
+void workers_allow_modprobe(struct workers *workers, bool allow)
+{
+    workers->no_modprobe = !allow;
 }
 
 bool workers_is_quarantined(const struct workers *workers, const char *bdf)
@@ -270,8 +276,12 @@ static int spawn(const struct workers *workers, const char *target, int child_fd
     AUTO_FREE char *root = xstrdup(workers->host->root);
     AUTO_FREE char *lock_dir = xstrdup(workers->lock_dir);
     AUTO_FREE char *target_copy = xstrdup(target);
-    char opt_root[] = "--host-root", opt_lock[] = "--lock-dir";
-    char *argv[] = {program, opt_root, root, opt_lock, lock_dir, target_copy, NULL};
+    char opt_root[] = "--host-root", opt_lock[] = "--lock-dir", opt_plain[] = "--no-modprobe";
+    char *argv[] = {program, opt_root, root, opt_lock, lock_dir, target_copy, NULL, NULL};
+    if (workers->no_modprobe) {
+        argv[5] = opt_plain;
+        argv[6] = target_copy;
+    }
 
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;

@@ -49,6 +49,8 @@ struct worker_answer {
 struct workers *workers_new(const struct host *host, struct loop *loop,
                             const struct workers_options *options, struct err *err);
 void workers_free(struct workers *workers); /* closes all; accepts NULL */
+/* workers_allow_modprobe() - may workers started from now on load a missing VFIO driver? At first they may. */
+void workers_allow_modprobe(struct workers *workers, bool allow);
 bool workers_is_quarantined(const struct workers *workers, const char *bdf);
 unsigned workers_running(const struct workers *workers); /* processes not yet reaped */
 

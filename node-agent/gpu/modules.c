@@ -140,28 +140,43 @@ static bool is_loaded(const struct host *host, const char *name)
     return sysfs_exists(host, path) || modules_driver_dir(host, name, dir, sizeof dir);
 }
 
-static const char *find_modprobe(const struct host *host)
+/* The host's own, or where only some of its directories are mounted, ours with the host's modules.
+ * Return: path below the host root, or of this root (@ret_own), or NULL. */
+static const char *find_modprobe(const struct host *host, bool *ret_own)
 {
     static const char *const places[] = {"/sbin/modprobe", "/usr/sbin/modprobe", "/bin/modprobe",
                                          "/usr/bin/modprobe"};
+    *ret_own = false;
     for (size_t i = 0; i < ARRAY_LEN(places); i++) {
         if (sysfs_exists(host, places[i]))
+            return places[i];
+    }
+    *ret_own = true;
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        if (access(places[i], X_OK) == 0)
             return places[i];
     }
     return NULL;
 }
 
-/* In the child: never returns. */
-static void exec_modprobe(const struct host *host, const char *program, const char *name, int out)
+/* In the child: never returns. Without permission for chroot modprobe is told where the modules are instead. */
+static void exec_modprobe(const struct host *host, const char *program, bool own, const char *name,
+                          int out)
 {
-    char *const argv[] = {(char[]){"modprobe"}, (char[]){"-q"}, (char[]){"--"}, strdup(name), NULL};
     char *const envp[] = {(char[]){"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}, NULL};
-    bool other_root = strcmp(host->root, "/") != 0;
+    AUTO_FREE char *below = own ? xstrdup(program) : host_path(host, program);
+    AUTO_FREE char *root = xasprintf("--dirname=%s", host->root), *module = xstrdup(name);
+    bool other = strcmp(host->root, "/") != 0;
     if (dup2(out, STDOUT_FILENO) < 0 || dup2(out, STDERR_FILENO) < 0)
         _exit(126);
-    if (other_root && (fchdir(host->root_fd) < 0 || chroot(".") < 0))
-        _exit(125);
-    (void)execve(program, argv, envp);
+    if (other && !own && fchdir(host->root_fd) == 0 && chroot(".") == 0) {
+        (void)snprintf(below, strlen(below) + 1, "%s", program);
+        other = false;
+    }
+    char *const plain[] = {(char[]){"modprobe"}, (char[]){"-q"}, (char[]){"--"}, module, NULL};
+    char *const rooted[] = {(char[]){"modprobe"}, root,   (char[]){"-q"},
+                            (char[]){"--"},       module, NULL};
+    (void)execve(below, other ? rooted : plain, envp);
     _exit(127);
 }
 
@@ -177,10 +192,12 @@ int modules_load(const struct host *host, const char *name, struct err *err)
         return err_set(err, EINVAL, "'%.60s' is not the name of a kernel module", name);
     if (is_loaded(host, plain))
         return 0;
-    const char *program = find_modprobe(host);
+    bool own;
+    const char *program = find_modprobe(host, &own);
     if (!program)
-        return err_set(err, ENOENT, "module %s is not loaded and there is no modprobe below %s",
-                       plain, host->root);
+        return err_set(err, ENOENT,
+                       "module %s is not loaded and there is no modprobe below %s or here", plain,
+                       host->root);
     int pipe_fd[2], status = 0;
     if (pipe2(pipe_fd, O_CLOEXEC) < 0)
         return err_errno(err, "pipe");
@@ -189,7 +206,7 @@ int modules_load(const struct host *host, const char *name, struct err *err)
     if (pid < 0)
         return err_errno(err, "start modprobe");
     if (pid == 0)
-        exec_modprobe(host, program, plain, out);
+        exec_modprobe(host, program, own, plain, out);
     (void)close(TAKE_FD(out));
     ssize_t n = read(in, said, sizeof said - 1);
     said[n > 0 ? n : 0] = '\0';

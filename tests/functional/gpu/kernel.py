@@ -168,6 +168,10 @@ def missing_vfio_driver_is_loaded():
                 w.fails(f"load-module {bad}", "EINVAL")
             w.fails("load-module nosuch", "EIO", "modprobe nosuch failed")
         n.ctl("rmmod", "vfio-pci")
+        # as the agent's workers: not allowed to change their root
+        with Worker(n, "node", through=("setpriv", "--bounding-set", "-sys_chroot", "--inh-caps", "-sys_chroot")) as w:
+            same(w.ok("load-module vfio-pci")["loaded"], True, "loaded without chroot")
+        n.ctl("rmmod", "vfio-pci")
         with Worker(n, H100) as w:
             same(w.ok("bind auto")["driver"], "vfio-pci", "loaded on the way")
 

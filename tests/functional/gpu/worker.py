@@ -30,8 +30,8 @@ def environment(node):
 class Worker:
     """Steps in, answers out; a limit of time on each answer, so a test ends."""
 
-    def __init__(self, node, target, *options):
-        self.args = [DEVICE, "--host-root", node.root, *options, target]
+    def __init__(self, node, target, *options, through=()):
+        self.args = [*through, DEVICE, "--host-root", node.root, *options, target]
         self.env = environment(node)
 
     def __enter__(self):
