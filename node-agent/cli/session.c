@@ -102,16 +102,19 @@ static bool has_kubelet(const struct cli *cli)
 int cli_look(struct cli *cli, bool users, struct err *err)
 {
     struct waiting waiting = {.cli = cli, .err = err};
-    struct observe_request request = {.holders = users, .pods = users && has_kubelet(cli)};
     int r = cli_workers(cli, err);
-    if (r == 0 && request.pods)
+    if (r == 0 && !users)
+        return observe_now(cli->workers, &cli->host, &cli->memory, &cli->journal, NULL,
+                           &cli->observed, err);
+    bool kubelet = has_kubelet(cli);
+    if (r == 0 && kubelet)
         r = cli_rpc(cli, err);
     if (r < 0)
         return r;
-    request.rpc = cli->rpc;
-    request.pod_resources_socket = cli->config.pod_resources_socket;
+    struct observe_request request = {.rpc = kubelet ? cli->rpc : NULL,
+                                      .pod_resources_socket = cli->config.pod_resources_socket};
     (void)observe_start(cli->workers, &cli->host, cli->loop, &request, &cli->memory, &cli->journal,
-                        NULL, on_look, &waiting);
+                        on_look, &waiting);
     cli_run_until(cli, &waiting.done);
     return waiting.r;
 }
