@@ -15,7 +15,7 @@
 
 #define FAREWELL_MS 500     /* kubelet is told; it may be away */
 #define EXPLAIN_MAX_MS 5000 /* for the API server, with --explain */
-#define SETTLED_MS 5000 /* after the start: first looks, answers and registrations are over */
+#define SETTLED_MS 5000     /* after the start: first looks, answers and registrations are over */
 
 /* Labels and annotations of the Node that matter. */
 static const char *const node_keys[] = {
