@@ -41,7 +41,8 @@ class Driver:
                                         stderr=subprocess.PIPE, text=True, **popen)
         self.pid = self.process.pid
         self.lines = queue.Queue()
-        self.seen = []
+        self.seen = []                  # since the last ask()
+        self.every = []
         threading.Thread(target=self._read, daemon=True).start()
         self.expect("ready")
 
@@ -65,6 +66,7 @@ class Driver:
             if line is None:
                 raise AssertionError(f"ended before {start!r}: {self.process.stderr.read()[-3000:]}")
             self.seen.append(line)
+            self.every.append(line)
             if line.startswith(start):
                 return line
 

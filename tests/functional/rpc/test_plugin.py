@@ -252,6 +252,19 @@ class Restarts(Case):
             self.plugin.expect(f"event registered {GPU}")
             self.wait()
 
+    def test_a_resource_that_others_fight_for_is_told(self):
+        self.both()
+        for _ in range(4):
+            self.kubelet.ctl("disconnect", GPU)
+            self.plugin.expect(f"event lost {GPU} kubelet ended the list")
+            self.plugin.expect(f"event registered {GPU}")
+        self.plugin.ask(f"registered {GPU}")
+        self.kubelet.ctl("disconnect", GPU)
+        self.plugin.expect(f"event registered {GPU}")
+        self.assertTrue(any(line.startswith(f"event trouble {GPU} kubelet ends the registration again and again")
+                            for line in self.plugin.every), self.plugin.every)
+        self.wait()
+
     def test_socket_removed_under_us(self):
         self.both()
         os.unlink(os.path.join(self.kubelet.plugins, "ccnode-GH100_H100_PCIE.sock"))
@@ -266,11 +279,13 @@ class Restarts(Case):
         self.both()
         rounds = int(os.environ.get("RPC_RESTARTS", "60"))
         for i in range(rounds + 20):
-            self.kubelet.ctl("restart", *(("--kill",) if i % 2 else ()))
+            self.kubelet.ctl("restart", *(("--kill", "--delay", "0.01") if i % 2 else ()))
             self.wait()
             if i == 19:
                 descriptors, memory = self.plugin.descriptors(), self.plugin.memory_kb()
         harness.eventually(lambda: self.plugin.descriptors() <= descriptors, "descriptors as before")
+        self.plugin.ask(f"registered {GPU}")
+        self.assertEqual([line for line in self.plugin.every if line.startswith("event trouble")], [], "restarts are no fight")
         growth = self.plugin.memory_kb() - memory
         limit = 6000 if self.plugin.sanitized() else 400
         self.assertLess(growth, limit, f"{growth} kB after {rounds} restarts")
