@@ -20,6 +20,7 @@ struct model_regs {
     struct regs regs;
     struct model *model;
     int hw;
+    uint32_t twist_at, twist_add, twist_config_at, twist_config;
 };
 
 static struct model_regs *of(struct regs *regs)
@@ -30,6 +31,8 @@ static int m_read(struct regs *regs, uint32_t at, uint32_t *ret, struct err *err
 {
     (void)err;
     *ret = model_bar_read(of(regs)->model, of(regs)->hw, 0, at);
+    if (at == of(regs)->twist_at)
+        *ret += of(regs)->twist_add;
     return 0;
 }
 static int m_write(struct regs *regs, uint32_t at, uint32_t v, struct err *err)
@@ -42,6 +45,8 @@ static int m_config_read(struct regs *regs, unsigned at, unsigned n, uint32_t *r
 {
     (void)err;
     *ret = model_config_read(of(regs)->model, of(regs)->hw, at, n);
+    if (of(regs)->twist_config_at && at == of(regs)->twist_config_at)
+        *ret = of(regs)->twist_config;
     return 0;
 }
 static int m_config_write(struct regs *regs, unsigned at, unsigned n, uint32_t v, struct err *err)
@@ -85,7 +90,8 @@ struct bench *bench_new(const struct bench_kind *kind)
     b->hw = model_add(b->model, &desc, &err);
     assert_true(b->hw >= 0);
     struct model_regs *r = xcalloc(1, sizeof *r);
-    *r = (struct model_regs){{&model_ops, model_bar(b->model, b->hw, 0).size}, b->model, b->hw};
+    *r = (struct model_regs){
+        {&model_ops, model_bar(b->model, b->hw, 0).size}, b->model, b->hw, 0, 0, 0, 0};
     b->regs = &r->regs;
     return b;
 }
@@ -131,6 +137,18 @@ void bench_reset(struct bench *b)
     model_config_restore(b->model, b->hw, &saved);
     if (b->chip)
         knobs_forget(&b->knobs);
+}
+
+void bench_twist(struct bench *b, uint32_t at, uint32_t add)
+{
+    of(b->regs)->twist_at = at;
+    of(b->regs)->twist_add = add;
+}
+
+void bench_twist_config(struct bench *b, unsigned at, uint32_t value)
+{
+    of(b->regs)->twist_config_at = at;
+    of(b->regs)->twist_config = value;
 }
 
 void bench_fault(struct bench *b, int fault, int value)

@@ -24,6 +24,11 @@ struct bench {
     struct knobs knobs;
 };
 
+/* bench_twist() - from now on register @at reads @add more than it should; 0, 0 ends it */
+void bench_twist(struct bench *bench, uint32_t at, uint32_t add);
+/* bench_twist_config() - configuration offset @at reads @value; 0, 0 ends it */
+void bench_twist_config(struct bench *bench, unsigned at, uint32_t value);
+
 struct bench_kind {
     const char *name; /* chip */
     uint16_t device_id;

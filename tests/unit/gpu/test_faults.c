@@ -77,6 +77,38 @@ static void bad_answers_are_errors_with_a_name(void **state)
     }
 }
 
+/* An answer with a word too many or too few is that of another command, or garbage. */
+static void answers_of_another_size(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    uint16_t v;
+    static const struct {
+        uint32_t add;
+        const char *part;
+    } sizes[] = {{4, "2 words instead of 1"},
+                 {(uint32_t)-4, "0 words instead of 1"},
+                 {(uint32_t)-8, "impossible size"},
+                 {2000, "impossible size"},
+                 {1, "impossible size"},
+                 {0x80000000, "impossible size"}};
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        struct bench *b = open_bench(0);
+        works_again(
+            b,
+            "before"); /* the queue's tail rests on its base, so the twist shows in answers only */
+        bench_twist(b, 0x8f2c94, sizes[i].add);
+        expect(knobs_read(&b->knobs, KNOB_CCD, &v, &err), -EBADMSG, &err, sizes[i].part, "EMEM");
+        bench_twist(b, 0, 0);
+        works_again(b, "after");
+        bench_free(b);
+        b = open_bench(1);
+        bench_twist(b, 0x8f1f04, sizes[i].add & 0xfffff);
+        assert_true(knobs_read(&b->knobs, KNOB_CCD, &v, &err) < 0);
+        bench_free(b);
+    }
+}
+
 /* What others left in the queues must not be taken for our answer. */
 static void leftovers_are_dropped(void **state)
 {
@@ -290,6 +322,22 @@ static void sleeping_device_is_woken_by_configuration_space(void **state)
     bench_free(b);
 }
 
+/* The link is down but a bridge still answers part of configuration space (REF-L 6.9). */
+static void half_dead_configuration_space(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct chip_config config;
+    struct bench *b = open_bench(0);
+    bench_twist_config(b, 0xf0, 0xffff);
+    expect(chip_read_config(b->regs, &config, &err), -ENODEV, &err, "all ones", "probe word");
+    bench_twist_config(b, 0x34, 0xff);
+    expect(chip_read_config(b->regs, &config, &err), -ENODEV, &err, "all ones", "capabilities");
+    bench_twist_config(b, 0, 0);
+    expect(chip_read_config(b->regs, &config, &err), 0, &err, "", "whole");
+    bench_free(b);
+}
+
 static void other_chips_have_no_modes(void **state)
 {
     (void)state;
@@ -314,6 +362,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_answers_are_errors_with_a_name),
+        cmocka_unit_test(answers_of_another_size),
         cmocka_unit_test(leftovers_are_dropped),
         cmocka_unit_test(torn_and_slow_queues_are_waited_for),
         cmocka_unit_test(endless_slowness_ends),
@@ -327,6 +376,7 @@ int main(void)
         cmocka_unit_test(firewall_that_stays_up),
         cmocka_unit_test(broken_devices_are_told_apart),
         cmocka_unit_test(sleeping_device_is_woken_by_configuration_space),
+        cmocka_unit_test(half_dead_configuration_space),
         cmocka_unit_test(other_chips_have_no_modes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -124,6 +124,9 @@ static struct tree *new_node(void)
     tree_driver(t, "0000:19:00.0", "nvidia");
     tree_file(t, "/dev/vfio/7", "");
     tree_file(t, "/dev/vfio/17", "");
+    tree_file(t, "/elsewhere/dev/vfio/7", "");
+    tree_file(t, "/elsewhere/dev/nvidia1", "");
+    tree_file(t, "/elsewhere/0000:18:00.0/resource0", "");
     tree_file(t, "/dev/vfio/devices/vfio0", "");
     tree_file(t, "/sys/devices/pci0000:00/0000:18:00.0/vfio-dev/vfio0/dev", "252:0\n");
     tree_file(t, "/sys/devices/pci0000:00/0000:18:00.0/resource0", "");
@@ -169,7 +172,10 @@ static void every_way_to_hold_is_seen(void **state)
         {"sys/devices/pci0000:00/0000:18:00.0/resource0", "0000:18:00.0", "resource0"},
         {"sys/devices/pci0000:00/0000:19:00.0/resource0", "0000:19:00.0", "resource0"},
         {"dev/nvidia1", "0000:19:00.0", "/dev/nvidia1"},
-        {"dev/vfio/17", NULL, NULL}, /* not a group of ours */
+        {"dev/vfio/17", NULL, NULL},          /* not a group of ours */
+        {"elsewhere/dev/vfio/7", NULL, NULL}, /* another host's, or a container's own file */
+        {"elsewhere/dev/nvidia1", NULL, NULL},
+        {"elsewhere/0000:18:00.0/resource0", NULL, NULL},
         {"sys/devices/pci0000:00/0000:18:00.0/enable", NULL, NULL},
     };
     for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
