@@ -170,9 +170,10 @@ static bool run(const struct att_text *text, const struct claimset *set, struct 
         ok = set->flat ? apply(p.rules, set->flat, "", false, v)
                        : trail_fail(v, ATT_ERR_POLICY, "policy.claims",
                                     "a policy of version 1.0 needs flat claims");
-    else if (ok)
-        ok = apply(p.overall, set->overall, "overall", true, v) &
-             apply_detached(&p, set->submods, v);
+    else if (ok) {
+        bool overall = apply(p.overall, set->overall, "overall", true, v);
+        ok = apply_detached(&p, set->submods, v) && overall;
+    }
     json_object_put(p.root);
     return ok;
 }

@@ -25,8 +25,8 @@ void trail_subject(struct att_verdict *v, const char *fmt, ...)
     va_end(ap);
 }
 
-static void add(struct att_verdict *v, enum att_mark mark, const char *rule, const char *fmt,
-                va_list ap)
+__attribute__((format(printf, 4, 0))) static void add(struct att_verdict *v, enum att_mark mark,
+                                                      const char *rule, const char *fmt, va_list ap)
 {
     if (v->n_lines == v->room) {
         v->room = v->room ? 2 * v->room : 64;

@@ -65,7 +65,8 @@ struct track {
     bool was_bound;      /* to VFIO, at the last look: for drift */
     bool told_unhealthy; /* an Event was written */
     int64_t acting_since_ms;
-    uint64_t ended_seq; /* the last look before its last writing chain ended: older ones show no end */
+    uint64_t
+        ended_seq; /* the last look before its last writing chain ended: older ones show no end */
     /* the last chain that succeeded: a device that is not as wanted right afterwards has failed */
     int64_t done_ms;
     enum cc_mode done_mode;

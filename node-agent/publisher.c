@@ -78,7 +78,7 @@ static void set_value(struct values *values, enum key key, const char *value)
 
 static void clear_values(struct values *values)
 {
-    for (size_t i = 0; i < N_KEYS; i++)
+    for (enum key i = 0; i < N_KEYS; i++)
         set_value(values, i, NULL);
     *values = (struct values){0};
 }
@@ -101,7 +101,7 @@ static bool differs(const struct publisher *p, enum key key)
 
 static bool any_label_differs(const struct publisher *p)
 {
-    for (size_t i = 0; i < KEY_STATUS; i++) {
+    for (enum key i = 0; i < KEY_STATUS; i++) {
         if (differs(p, i))
             return true;
     }
@@ -169,7 +169,7 @@ static void on_patched(void *arg, const struct kube_result *result)
     if (result->err.code == ECANCELED)
         return; /* the client is going away */
     if (result->err.code == 0) {
-        for (size_t i = 0; i < N_KEYS; i++) {
+        for (enum key i = 0; i < N_KEYS; i++) {
             if (!p->sent.keep[i])
                 set_value(&p->known, i, p->sent.v[i]);
         }
@@ -192,7 +192,7 @@ static void send_patch(struct publisher *p)
     struct kube_pair labels[N_KEYS], annotation;
     struct kube_patch patch = {.labels = labels, .annotations = &annotation};
     clear_values(&p->sent);
-    for (size_t i = 0; i < N_KEYS; i++) {
+    for (enum key i = 0; i < N_KEYS; i++) {
         p->sent.keep[i] = !differs(p, i);
         if (p->sent.keep[i])
             continue;
@@ -333,7 +333,7 @@ static void answer_foreign_write(struct publisher *p, enum key key)
 static void take_seen(struct publisher *p, bool first)
 {
     enum key foreign = N_KEYS;
-    for (size_t i = 0; i < N_KEYS; i++) {
+    for (enum key i = 0; i < N_KEYS; i++) {
         if (same_text(p->seen.v[i], p->known.v[i]))
             continue;
         foreign = i;
@@ -371,7 +371,7 @@ void publisher_saw_node(struct publisher *p, const struct kube_node *node)
         forget_node(p);
         return;
     }
-    for (size_t i = 0; i < N_KEYS; i++)
+    for (enum key i = 0; i < N_KEYS; i++)
         set_value(&p->seen, i,
                   i == KEY_STATUS ? kube_node_annotation(node, key_names[i])
                                   : kube_node_label(node, key_names[i]));

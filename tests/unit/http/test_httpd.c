@@ -120,6 +120,7 @@ static void test_pages(void **state)
     size_t len;
     AUTO_FREE char *big =
         exchange(loop, h, "GET /debug/plan HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", &len);
+    assert_non_null(big);
     assert_true(len > 3U << 20);
     httpd_free(h);
     loop_free(loop);

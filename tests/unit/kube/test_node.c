@@ -60,8 +60,8 @@ static void test_refuses(void **state)
         "{\"metadata\":{\"name\":\"n1\",\"resourceVersion\":5}}",
         "{\"metadata\":{\"name\":\"n1\",\"resourceVersion\":\"5\",\"labels\":[]}}",
         "{\"metadata\":{\"name\":\"n1\",\"resourceVersion\":\"5\",\"labels\":{\"one\":1}}}",
-        "{\"metadata\":{\"name\":\"n1\",\"resourceVersion\":\"5\",\"labels\":{\"one\":"
-        "\"a\\u0000b\"}}}",
+        ("{\"metadata\":{\"name\":\"n1\",\"resourceVersion\":\"5\",\"labels\":{\"one\":"
+         "\"a\\u0000b\"}}}"),
         "{\"metadata\":{\"name\":\"n1\",\"resourceVersion\":\"5\",\"annotations\":{\"one\":null}}}",
     };
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {

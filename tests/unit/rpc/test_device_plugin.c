@@ -105,7 +105,7 @@ static void test_offers(void **state)
     refused(R, two, 2, EINVAL, "device id a is there twice");
     refused(R, two, DP_MAX_DEVICES + 1, E2BIG, "at most 256");
     struct offer *offer = offer_of(&d, 1);
-    assert_string_equal(offer_short_name(offer), R + strlen("nvidia.com/"));
+    assert_string_equal(offer_short_name(offer), &R[strlen("nvidia.com/")]);
     assert_int_equal(dp_offer_find(offer, "a", 1), 0);
     assert_int_equal(dp_offer_find(offer, "a\0", 2), -1);
     assert_int_equal(dp_offer_find(offer, NULL, 0), -1);
@@ -251,6 +251,7 @@ static void test_list(void **state)
     assert_int_equal(n, want.n);
     assert_memory_equal(list, want.p, n);
     AUTO_FREE uint8_t *empty = service_list(NULL, &n);
+    (void)empty; /* freed at the end */
     assert_int_equal(n, 0);
     dp_offer_free(offer);
 }
