@@ -24,8 +24,8 @@ struct run {
     struct collection c;
     struct att_key *key;
     struct att_verdict *verdict;
-    char *token, *extra; /* owned */
-    bool was_ready;
+    char *token, *extra;     /* owned */
+    bool was_ready, no_gate; /* no_gate: the ready state can't even be read */
 };
 
 static void run_done(struct run *run)
@@ -60,9 +60,15 @@ static int collect(struct run *run, struct err *err)
     struct opts *o = &run->opts;
     int r = nvml_open(o->nvml, o->host_root, &run->nvml, err);
     if (r < 0 || (r = nvml_mode(run->nvml, &run->mode, err)) < 0 ||
-        (r = collect_check_mode(&run->mode, o->allow_devtools, err)) < 0 ||
-        (r = ready_before(run->nvml, &run->was_ready, err)) < 0)
+        (r = collect_check_mode(&run->mode, o->allow_devtools, err)) < 0)
         return r;
+    r = ready_before(run->nvml, &run->was_ready, err);
+    if (r < 0 && o->set_ready) {
+        run->no_gate = true;
+        return r;
+    }
+    if (r < 0) /* without a gate it does not matter */
+        log_warning("the GPU ready state is unknown", "error", err->msg, NULL);
     if (run->mode.multi_gpu == 1) /* the links are protected only as a whole */
         o->protected_pcie = true;
     r = collect_gpus(run->nvml, o, &run->c, err);
@@ -145,22 +151,12 @@ static int make_token(struct run *run, struct err *err)
     return r;
 }
 
-static int open_gate(struct run *run, struct err *err)
-{
-    bool accepted = att_verdict_class(run->verdict) == ATT_ACCEPTED;
-    if (!accepted) {
-        ready_after_failure(run->nvml, run->was_ready, run->opts.revoke_on_failure);
-        return EXIT_ACCEPTED;
-    }
-    if (!run->opts.set_ready || run->was_ready)
-        return EXIT_ACCEPTED;
-    return ready_open(run->nvml, &run->c, err) < 0 ? complain(EXIT_READY, err) : EXIT_ACCEPTED;
-}
-
+/* Claims and token go out before the gate opens: what can't be told is no success. */
 static int report(struct run *run, struct err *err)
 {
     bool remote = run->opts.verifier && strcmp(run->opts.verifier, "remote") == 0;
     AUTO_FREE char *jwks = remote ? NULL : judge_key_set(run->key);
+    run->opts.announce_ready = run->opts.set_ready && !run->was_ready;
     int r = make_token(run, err);
     if (r == 0)
         r = print_verdict(&run->opts, run->verdict, run->token, jwks, err);
@@ -173,7 +169,7 @@ static int attest(struct run *run, struct err *err)
     bool remote = run->opts.verifier && strcmp(run->opts.verifier, "remote") == 0;
     int r = att_key_generate(&run->key, err);
     if (r < 0 || (r = choose_nonce(run, nonce_hex, err)) < 0 || (r = collect(run, err)) < 0)
-        return complain(EXIT_COLLECT, err);
+        return complain(run->no_gate ? EXIT_READY : EXIT_COLLECT, err);
     AUTO_FREE char *json = collect_json(&run->c, false);
     if (run->opts.evidence_out)
         r = file_replace(run->opts.evidence_out, json, strlen(json), err);
@@ -184,9 +180,18 @@ static int attest(struct run *run, struct err *err)
     r = remote ? judge_remote(run, err) : judge_local(run, json, err);
     if (r < 0)
         return complain(EXIT_USAGE, err);
-    int gate = open_gate(run, err);
-    int status = report(run, err);
-    return status != EXIT_ACCEPTED ? status : gate;
+    return report(run, err);
+}
+
+/* The gate: opened after success alone, and only then; whatever failed leaves it as it was. */
+static int attest_and_gate(struct run *run, struct err *err)
+{
+    int status = attest(run, err);
+    if (status != EXIT_ACCEPTED)
+        ready_after_failure(run->nvml, run->was_ready, run->opts.revoke_on_failure);
+    else if (run->opts.set_ready && !run->was_ready && ready_open(run->nvml, &run->c, err) < 0)
+        status = complain(EXIT_READY, err);
+    return status;
 }
 
 int cmd_attest(const struct opts *opts)
@@ -205,7 +210,7 @@ int cmd_attest(const struct opts *opts)
     }
     AUTO_FREE struct run *run = xcalloc(1, sizeof *run);
     run->opts = *opts;
-    int status = attest(run, &err);
+    int status = attest_and_gate(run, &err);
     run_done(run);
     return status;
 }

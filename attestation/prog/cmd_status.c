@@ -48,7 +48,7 @@ static void say_lkca(FILE *f, const struct lkca *lkca)
 
 struct status {
     struct nvml_mode mode;
-    char driver[80];
+    char driver[NVML_TEXT];
     struct nvml_device devices[ATT_DEVICES_MAX];
     int n;
     bool ready, ready_known;

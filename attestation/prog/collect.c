@@ -71,7 +71,7 @@ static int collect_gpu(struct nvml *nvml, const struct nvml_device *device, cons
 int collect_gpus(struct nvml *nvml, const struct opts *opts, struct collection *c, struct err *err)
 {
     struct nvml_device devices[ATT_DEVICES_MAX];
-    char driver[80];
+    char driver[NVML_TEXT];
     int n = nvml_devices(nvml, devices, ATT_DEVICES_MAX - c->n, err);
     if (n < 0)
         return n;

@@ -6,7 +6,7 @@
 #include "attestation/prog/opts.h"
 
 struct collected {
-    char arch[16], uuid[96], driver[80], bios[32];
+    char arch[16], uuid[NVML_TEXT], driver[NVML_TEXT], bios[NVML_TEXT];
     struct att_bytes report, chain; /* owned */
 };
 

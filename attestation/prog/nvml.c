@@ -157,13 +157,26 @@ int nvml_mode(struct nvml *nvml, struct nvml_mode *ret, struct err *err)
     return 0;
 }
 
-int nvml_driver_version(struct nvml *nvml, char ret[80], struct err *err)
+int nvml_driver_version(struct nvml *nvml, char ret[NVML_TEXT], struct err *err)
 {
     int code = nvml->driver_version(ret, 80);
+    if (code == BUFFER_TOO_SMALL)
+        code = nvml->driver_version(ret, NVML_TEXT);
     if (code)
         return failed(nvml, code, "nvmlSystemGetDriverVersion", err);
-    ret[79] = 0;
+    ret[NVML_TEXT - 1] = 0;
     return 0;
+}
+
+/* 7, buffer too small, is answered by one larger try: REF-A 1.4 */
+static int read_text(int (*get)(void *, char *, unsigned), void *handle, unsigned usual,
+                     char ret[NVML_TEXT])
+{
+    int code = get(handle, ret, usual);
+    if (code == BUFFER_TOO_SMALL)
+        code = get(handle, ret, NVML_TEXT);
+    ret[NVML_TEXT - 1] = 0;
+    return code;
 }
 
 static int read_device(struct nvml *n, unsigned i, struct nvml_device *d, struct err *err)
@@ -172,16 +185,14 @@ static int read_device(struct nvml *n, unsigned i, struct nvml_device *d, struct
     char call[64];
     int code = n->handle(i, &d->handle);
     (void)snprintf(call, sizeof call, "GPU %u: nvmlDeviceGetHandleByIndex_v2", i);
-    if (!code && (code = n->uuid(d->handle, d->uuid, sizeof d->uuid)))
+    if (!code && (code = read_text(n->uuid, d->handle, 80, d->uuid)))
         (void)snprintf(call, sizeof call, "GPU %u: nvmlDeviceGetUUID", i);
-    if (!code && (code = n->vbios(d->handle, d->vbios, sizeof d->vbios)))
+    if (!code && (code = read_text(n->vbios, d->handle, 32, d->vbios)))
         (void)snprintf(call, sizeof call, "GPU %u: nvmlDeviceGetVbiosVersion", i);
     if (!code && (code = n->arch(d->handle, &d->arch)))
         (void)snprintf(call, sizeof call, "GPU %u: nvmlDeviceGetArchitecture", i);
     if (code)
         return failed(n, code, call, err);
-    d->uuid[sizeof d->uuid - 1] = 0;
-    d->vbios[sizeof d->vbios - 1] = 0;
     d->persistence = -1;
     if (n->persistence && n->persistence(d->handle, &persistence) == 0)
         d->persistence = persistence != 0;

@@ -18,9 +18,12 @@ struct nvml_mode {
     bool settings; /* the driver has the Settings call: only that shows protected PCIe */
 };
 
+#define NVML_TEXT                                                                                  \
+    160 /* versions and uuids: 32, 80 and 96 are NVML's own sizes, with room to grow once */
+
 struct nvml_device {
     void *handle;
-    char uuid[96], vbios[32];
+    char uuid[NVML_TEXT], vbios[NVML_TEXT];
     unsigned arch;   /* 9 Hopper, 10 Blackwell */
     int persistence; /* 1 on, 0 off, -1 unknown */
 };
@@ -35,7 +38,7 @@ int nvml_open(const char *file, const char *host_root, struct nvml **ret, struct
 void nvml_close(struct nvml *nvml); /* shuts NVML down; accepts NULL */
 
 int nvml_mode(struct nvml *nvml, struct nvml_mode *ret, struct err *err);
-int nvml_driver_version(struct nvml *nvml, char ret[80], struct err *err);
+int nvml_driver_version(struct nvml *nvml, char ret[NVML_TEXT], struct err *err);
 /* nvml_devices() - all of them, at most @room. Return: how many, -errno. */
 int nvml_devices(struct nvml *nvml, struct nvml_device *ret, size_t room, struct err *err);
 int nvml_certificate(struct nvml *nvml, const struct nvml_device *device, struct att_bytes *ret,

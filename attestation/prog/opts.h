@@ -38,6 +38,7 @@ struct opts {
         *switch_source, *log_level, *output_text, *relying_party;
     bool allow_hold, allow_missing_fwid, protected_pcie, set_ready, revoke_on_failure,
         allow_devtools, with_tee, help, version;
+    bool announce_ready; /* set by attest: the log says that the gate is about to open */
     /* derived by opts_finish() */
     enum output output;
     int64_t at_seconds;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "attestation/prog/files.h"
+#include "attestation/prog/ready.h"
 #include "base/auto.h"
 
 int print_status(const struct att_verdict *verdict)
@@ -116,11 +117,18 @@ static char *as_text(const struct att_verdict *verdict)
     return text;
 }
 
+static char *as_log(const struct opts *opts, const struct att_verdict *verdict)
+{
+    const char *log = att_verdict_log(verdict);
+    bool opens = opts->announce_ready && att_verdict_class(verdict) == ATT_ACCEPTED;
+    return opens ? ready_announce(log) : xstrdup(log);
+}
+
 int print_verdict(const struct opts *opts, const struct att_verdict *verdict, const char *token,
                   const char *jwks, struct err *err)
 {
     AUTO_FREE char *text = opts->output == OUTPUT_JSON  ? as_json(opts, verdict, token, jwks)
-                           : opts->output == OUTPUT_LOG ? xstrdup(att_verdict_log(verdict))
+                           : opts->output == OUTPUT_LOG ? as_log(opts, verdict)
                                                         : as_text(verdict);
     return file_replace(opts->output_file, text, strlen(text), err);
 }

@@ -8,10 +8,17 @@
 
 int ready_may_gate(const struct opts *opts, struct err *err)
 {
+    bool remote = opts->verifier && strcmp(opts->verifier, "remote") == 0;
     const struct {
         bool given;
         const char *name;
     } weak[] = {
+        {opts->allow_missing_fwid, "allow-missing-fwid"},
+        /* the remote verifier's word counts only as far as its address and TLS do */
+        {remote && opts->nras_url && strncmp(opts->nras_url, "https://", 8) != 0,
+         "nras-url without TLS"},
+        {remote && opts->ca_file, "ca-file and --verifier remote"},
+        {remote && opts->issuer, "issuer and --verifier remote"},
         {opts->device_root, "device-root"},
         {opts->rim_root, "rim-root"},
         {opts->at, "at"},
@@ -27,6 +34,22 @@ int ready_may_gate(const struct opts *opts, struct err *err)
                            "gate on a weakened verification",
                            weak[i].name);
     return 0;
+}
+
+char *ready_announce(const char *log)
+{
+    static const char line[] = "\tSetting the GPU Ready State to READY.\n";
+    static const char verified[] = "\tGPU ";
+    const char *at = log, *last = NULL;
+    while ((at = strstr(at, verified)) != NULL) {
+        const char *end = strchr(at, '\n');
+        if (end && memmem(at, (size_t)(end - at), " verified successfully.", 23))
+            last = at;
+        at += sizeof verified - 1;
+    }
+    if (!last)
+        return xstrdup(log);
+    return xasprintf("%.*s%s%s", (int)(last - log), log, line, last);
 }
 
 int ready_before(struct nvml *nvml, bool *was_ready, struct err *err)

@@ -11,6 +11,10 @@ int ready_may_gate(const struct opts *opts, struct err *err);
 /* ready_before() - read the state; TRUE already means that someone opened it without us, which is said aloud */
 int ready_before(struct nvml *nvml, bool *was_ready, struct err *err);
 
+/* ready_announce() - the log of the 2023 guide with its line about the ready state, said once, after the last GPU (REF-A
+ * 5.10; in 2023 it came after each GPU). The caller's text. */
+char *ready_announce(const char *log);
+
 /* ready_open() - same devices as verified, set TRUE once, read back */
 int ready_open(struct nvml *nvml, const struct collection *c, struct err *err);
 

@@ -51,20 +51,38 @@ static char *request_body(const struct collection *c, enum att_kind kind, unsign
     return text;
 }
 
-static char *base_url(const struct opts *opts)
+/* All devices of one request share the architecture: REF-A 6.2 */
+static int check_architecture(const struct collection *c, enum att_kind kind, struct err *err)
+{
+    const char *arch = NULL;
+    for (size_t i = 0; i < c->n; i++) {
+        if (!is_kind(&c->list[i], kind))
+            continue;
+        if (arch && strcmp(arch, c->list[i].arch) != 0)
+            return err_set(err, EINVAL, "GPUs of %s and %s in one machine", arch, c->list[i].arch);
+        arch = c->list[i].arch;
+    }
+    return 0;
+}
+
+/* The address without its version: the issuer, and where the keys are. v4 unless it ends in /v3 (REF-A 6.1). */
+static char *base_url(const struct opts *opts, const char **version)
 {
     const char *base = opts->nras_url ? opts->nras_url : NRAS_URL_DEFAULT;
     size_t n = strlen(base);
     while (n && base[n - 1] == '/')
         n--;
+    *version = n > 3 && strncmp(base + n - 3, "/v3", 3) == 0 ? "v3" : "v4";
+    if (n > 3 && (strncmp(base + n - 3, "/v3", 3) == 0 || strncmp(base + n - 3, "/v4", 3) == 0))
+        n -= 3;
     return xstrndup(base, n);
 }
 
-static int fetch(const struct opts *opts, const char *base, enum att_kind kind, const char *body,
+static int fetch(const struct opts *opts, const char *base, const char *path, const char *body,
                  struct att_bytes *eat, struct att_bytes *jwks, struct err *err)
 {
     struct http *http = http_new(opts->ca_file, opts->timeout_ms);
-    AUTO_FREE char *url = xasprintf("%s/v4/attest/%s", base, kind == ATT_GPU ? "gpu" : "switch");
+    AUTO_FREE char *url = xasprintf("%s/%s", base, path);
     AUTO_FREE char *keys = xasprintf("%s/.well-known/jwks.json", base);
     struct http_request attest = {.url = url,
                                   .accept = "application/json",
@@ -88,8 +106,13 @@ int remote_judge(const struct opts *opts, const struct collection *c, enum att_k
     unsigned count = 0;
     struct att_bytes body = {0}, jwks = {0};
     AUTO_FREE char *request = request_body(c, kind, &count);
-    AUTO_FREE char *base = base_url(opts);
-    int r = fetch(opts, base, kind, request, &body, &jwks, err);
+    const char *version;
+    AUTO_FREE char *base = base_url(opts, &version);
+    AUTO_FREE char *path = xasprintf("%s/attest/%s", version, kind == ATT_GPU ? "gpu" : "switch");
+    int r = check_architecture(c, kind, err);
+    if (r < 0)
+        return r;
+    r = fetch(opts, base, path, request, &body, &jwks, err);
     if (r < 0) {
         *ret = trail_new();
         (void)trail_unavailable(*ret, ATT_ERR_TOKEN, "remote.fetch", "%s", err->msg);

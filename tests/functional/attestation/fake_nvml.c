@@ -5,7 +5,8 @@
  *   gpuN.report, gpuN.chain    bytes; gpuN.key (PEM), when there, signs the report anew over the caller's nonce
  *   versions    "driver vbios"
  *   fault       lines "FUNCTION CODE [CALL]": that call of the function (counted from 1; 0: every) answers CODE;
- *               pseudo functions report-size, chain-size set the size, count-after N: another count from the second call on
+ *               pseudo functions report-size, chain-size set the size, count-after N: another count from the second call on,
+ *               uuid-after N: other uuids after N of them were read
  *   calls       appended: one function name a line
  */
 #include <openssl/ecdsa.h>
@@ -159,8 +160,9 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **handle)
 int nvmlDeviceGetUUID(void *handle, char *ret, unsigned room)
 {
     ENTER(9);
-    snprintf(ret, room, "GPU-00000000-0000-0000-0000-00000000000%u",
-             (unsigned)(uintptr_t)handle - 1);
+    int after = fault("uuid-after", 0);
+    snprintf(ret, room, "GPU-%08u-0000-0000-0000-00000000000%u",
+             after >= 0 && counts[9] > (unsigned)after ? 1u : 0u, (unsigned)(uintptr_t)handle - 1);
     return 0;
 }
 int nvmlDeviceGetVbiosVersion(void *handle, char *ret, unsigned room)

@@ -432,7 +432,7 @@ static void serve(struct call *c)
         serve_rim(c, c->path + 8);
     else if (strcmp(c->path, "/ocsp") == 0)
         serve_ocsp(c);
-    else if (strncmp(c->path, "/v4/attest/", 11) == 0)
+    else if (strncmp(c->path, "/v4/attest/", 11) == 0 || strncmp(c->path, "/v3/attest/", 11) == 0)
         serve_nras(c);
     else if (strcmp(c->path, "/.well-known/jwks.json") == 0)
         serve_jwks(c);
