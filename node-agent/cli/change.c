@@ -8,6 +8,7 @@
 #include "node-agent/cli/cdi_files.h"
 #include "node-agent/cli/progress.h"
 #include "node-agent/cli/record.h"
+#include "node-agent/gpu/group.h"
 
 #define LOOK_AGAIN_MS 500 /* while waiting for users: a look costs a scan of /proc */
 
@@ -20,6 +21,7 @@ struct run {
     struct plan plan;
     struct act *act;
     bool act_done;
+    bool told_waiting;
     bool agent; /* an agent works on this host: CDI files and journal are its own */
     size_t places[NV_MAX_DEVICES]; /* observed.devices -> change.devices; n = not chosen */
 };
@@ -67,6 +69,12 @@ static void find_chosen(struct run *run)
 
 /* ---- the wish ---- */
 
+/* A change that was killed leaves its device without a driver; the override still says where it belongs. */
+static bool was_unbound_for_a_change(const struct nv_device *dev)
+{
+    return !*dev->driver && group_driver_is_vfio(dev->driver_override);
+}
+
 static void make_intent(struct run *run)
 {
     const struct cli *cli = run->cli;
@@ -80,6 +88,9 @@ static void make_intent(struct run *run)
                                        .mode = run->wish->mode,
                                        .binding = run->wish->binding,
                                        .source = "command line"};
+        if (wish->binding == BINDING_LEAVE &&
+            was_unbound_for_a_change(&cli->observed.devices[i].dev))
+            wish->binding = BINDING_VFIO;
         /* in the CC modes of GPUs the switches are off; switches alone are taken at their word, and refused */
         if (gpus && cli->observed.devices[i].dev.kind == NV_KIND_NVSWITCH &&
             wish->mode != CC_MODE_UNKNOWN && wish->mode != CC_MODE_PPCIE)
@@ -131,7 +142,7 @@ static void make_plan(struct run *run, const struct observed *observed)
         .busy = BUSY_FAIL,
         .failure = cli->config.failure_policy,
         .vfio_driver = cli->options.driver,
-        .manage_vfio = run->wish->binding != BINDING_LEAVE,
+        .manage_vfio = true,
         .no_reset = cli->options.no_reset,
         .now_ms = loop_now_ms(cli->loop),
     };
@@ -358,6 +369,16 @@ static void set_done(void *arg)
     *(bool *)arg = true;
 }
 
+/* Once, with names: whoever waits wants to know for what. */
+static void tell_waiting(struct run *run, const char *note)
+{
+    run->told_waiting = true;
+    for (size_t k = 0; k < run->change->n; k++)
+        if (run->change->devices[k].status == CLI_IN_USE)
+            (void)fprintf(stderr, "ccnode: %s: %s %s\n", note, run->change->devices[k].bdf,
+                          run->change->devices[k].error);
+}
+
 /* Return: whether to look again. */
 static bool wait_for_users(struct run *run, size_t busy, int64_t until_ms)
 {
@@ -369,6 +390,8 @@ static bool wait_for_users(struct run *run, size_t busy, int64_t until_ms)
     bool done = false;
     (void)snprintf(note, sizeof note, "waiting for %zu device%s in use", busy,
                    busy == 1 ? "" : "s");
+    if (!run->told_waiting)
+        tell_waiting(run, note);
     progress_note(run->progress, note);
     (void)loop_add_timer(cli->loop, left < LOOK_AGAIN_MS ? left : LOOK_AGAIN_MS, set_done, &done);
     cli_run_until(cli, &done);

@@ -61,9 +61,14 @@ void record_after(struct cli *cli, const struct intent *intent, const struct act
         if (results[i].result == ACT_NOTHING || intent->devices[i].mode == CC_MODE_UNKNOWN)
             continue;
         struct journal_device *e = entry(cli, &cli->observed.devices[i].dev);
-        bool verified = results[i].result == ACT_DONE && results[i].verified != CC_MODE_UNKNOWN;
-        e->verified_mode = verified ? results[i].verified : CC_MODE_UNKNOWN;
-        e->settled = verified;
+        enum cc_mode mode = results[i].verified;
+        const struct observed_device *d = &cli->observed.devices[i];
+        /* a chain that only binds: what was read before it stands */
+        if (mode == CC_MODE_UNKNOWN && d->knowledge == KNOWN_REGISTERS &&
+            d->report.active == intent->devices[i].mode && d->report.pending == d->report.active)
+            mode = d->report.active;
+        e->settled = results[i].result == ACT_DONE && mode != CC_MODE_UNKNOWN;
+        e->verified_mode = e->settled ? mode : CC_MODE_UNKNOWN;
         /* an interrupted or failed change stays on record: pending may differ from active */
         if (results[i].result == ACT_DONE || results[i].undone)
             e->changing_to = CC_MODE_UNKNOWN;

@@ -105,8 +105,9 @@ def test_waits_for_the_user():
         same(p.poll(), None, "it waits")
         same(h.modes()[bdf], "off")
         h.ctl("release", bdf)
-        out, _ = p.communicate(timeout=30)
+        out, err = p.communicate(timeout=30)
         same(p.returncode, OK, out)
+        assert "waiting for 1 device in use" in err and bdf in err, err
         same(h.modes()[bdf], "on")
         h.hold(bdf)
         (d,) = h.set_mode("off", "--when-busy", "wait=200ms", code=IN_USE).values()
@@ -184,13 +185,14 @@ def test_killed_and_run_again():
         p.communicate()
         h.set_mode("on")
         same(h.modes()[bdf], "on")
-        same(h.driver(bdf), "vfio-pci") if h.driver(bdf) else h.run("bind", code=OK)
+        same(h.driver(bdf), "vfio-pci", "bound again as before")
         assert h.counters()[bdf]["resets"] <= 2
 
 
 def test_interrupted():
     with Host("h100-pcie", scale="0.5") as h:
         (bdf,) = h.list()
+        h.run("bind", code=OK)
         p = h.start("set-mode", "on", "-o", "json")
         until("it is reset", lambda: h.counters()[bdf]["resets"] == 1)
         p.send_signal(signal.SIGINT)
@@ -198,6 +200,9 @@ def test_interrupted():
         same(p.returncode, FAILED)
         assert "run the same command again" in out, out
         h.set_mode("on")
+        same((h.modes()[bdf], h.driver(bdf)), ("on", "vfio-pci"))
+        h.hold(bdf)
+        same(h.list()[bdf]["mode"], "on", "the journal vouches for it")
 
 
 def test_live_lines_on_a_terminal():
