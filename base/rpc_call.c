@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/auto.h"
+#include "base/proto.h"
 #include "base/rpc_internal.h"
 
 struct rpc_call {
@@ -51,7 +52,7 @@ static void free_call(struct rpc_call *c)
     free(c);
 }
 
-/* The peer's words, safe to print: cut, and without control characters. */
+/* The peer's words, safe to print: cut, without control characters, and ASCII where they are not UTF-8 (any more). */
 static void copy_text(char *ret, size_t room, grpc_slice details)
 {
     const uint8_t *p = GRPC_SLICE_START_PTR(details);
@@ -59,6 +60,9 @@ static void copy_text(char *ret, size_t room, grpc_slice details)
     for (; i < n && i + 1 < room; i++)
         ret[i] = (char)(p[i] < 0x20 || p[i] == 0x7f ? ' ' : p[i]);
     ret[i] = '\0';
+    bool good = text_utf8(ret, i);
+    for (char *c = ret; !good && *c; c++)
+        *c = (char)((uint8_t)*c < 0x80 ? *c : '?');
 }
 
 static int explain(const struct rpc_call *c, struct err *err)

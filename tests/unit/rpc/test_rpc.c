@@ -36,6 +36,10 @@ static void echo(void *arg, const uint8_t *in, size_t n, struct rpc_answer *answ
     (void)arg;
     if (n > 0 && in[0] == '!') {
         answer->status = RPC_FAILED_PRECONDITION;
+        if (n > 1 && in[1] == '8') {
+            memcpy(answer->text, "bad \xc3 text", 11);
+            return;
+        }
         (void)snprintf(answer->text, sizeof answer->text, "no: \xc3\xa4%%\n%.*s", (int)n,
                        (const char *)in);
         return;
@@ -158,17 +162,20 @@ static void test_errors(void **state)
     assert_int_equal(w->result.err.device_status, RPC_FAILED_PRECONDITION);
     assert_non_null(
         strstr(w->result.err.msg, "FAILED_PRECONDITION: no: \xc3\xa4% !x")); /* no line break */
-    (void)call(w, "/t.T/Nothing", "", 5000, 1000);
+    (void)call(w, "/t.T/Echo", "!8", 5000, 1000);
     until(w, &w->answers, 2);
+    assert_non_null(strstr(w->result.err.msg, "bad ? text"));
+    (void)call(w, "/t.T/Nothing", "", 5000, 1000);
+    until(w, &w->answers, 3);
     assert_int_equal(w->result.r, -ENOSYS); /* at once, not at the deadline */
     (void)call(w, "/t.T/Echo", "0123456789", 5000, 4);
-    until(w, &w->answers, 3);
+    until(w, &w->answers, 4);
     assert_int_equal(w->result.r, -EFBIG);
     AUTO_FREE char *big = xmalloc(RPC_MAX_REQUEST + 2);
     memset(big, 'x', RPC_MAX_REQUEST + 1);
     big[RPC_MAX_REQUEST + 1] = '\0';
     (void)call(w, "/t.T/Echo", big, 5000, 1 << 20);
-    until(w, &w->answers, 4);
+    until(w, &w->answers, 5);
     assert_int_equal(w->result.r, -EFBIG);
 }
 
