@@ -278,7 +278,8 @@ static bool check_one(const struct cert *cert, size_t i, struct att_verdict *v)
         return trail_fail(v, ATT_ERR_CHAIN, "chain.algorithm",
                           "certificate %zu is signed with %s, ecdsa-with-SHA384 is expected", i,
                           OBJ_nid2sn(X509_get_signature_nid(cert->x509)));
-    bool ca = X509_check_ca(cert->x509) == 1; /* basicConstraints says so, no fallback */
+    /* basicConstraints itself: X509_check_ca() would also look at the key usage, and accept what has neither */
+    bool ca = (X509_get_extension_flags(cert->x509) & EXFLAG_CA) != 0;
     if (i > 0 && !ca)
         return trail_fail(v, ATT_ERR_CHAIN, "chain.ca",
                           "certificate %zu issues others but is no certificate authority", i);
