@@ -115,6 +115,7 @@ static void leftovers_are_dropped(void **state)
     (void)state;
     for (size_t kind = 0; kind < ARRAY_LEN(bench_kinds); kind++) {
         struct bench *b = open_bench(kind);
+        (void)model_set_knob(b->model, b->hw, KNOB_CCM, 0x77); /* what the old answers do not say */
         bench_fault(b, MODEL_FAULT_STALE_ANSWER, 1);
         works_again(b, "stale answer");
         bench_fault(b, MODEL_FAULT_STALE_COMMAND, 1);

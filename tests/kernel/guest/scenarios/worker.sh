@@ -1,0 +1,58 @@
+#!/bin/sh
+# ccnode-device against a real kernel: one line of its answers per line, "worker NAME: {…}". The test is test_worker.py.
+. /payload/lib.sh
+mkdir -p /run /lib64
+run() { # run NAME TARGET STEPS… : the steps, one worker
+    name=$1 target=$2
+    shift 2
+    for step in "$@"; do echo "$step"; done | ASAN_OPTIONS=detect_leaks=0 /payload/ccnode-device "$target" 2>&1 |
+        while IFS= read -r line; do echo "worker $name: $line"; done
+}
+switch() { run "$1" "$2" query unbind wake "stage $3" "check-staged $3" reset wait-boot "verify $3" sleep "bind auto" query; }
+power() { echo "worker power: control $(cat /sys/bus/pci/devices/$1/power/control) driver $(basename "$(readlink /sys/bus/pci/devices/$1/driver)")"; }
+
+B200=0000:1a:00.0
+switch h100-on $G on
+power $G
+switch b200-on $B200 on
+switch ls10-ppcie $W ppcie
+switch h100-ppcie $G ppcie
+
+# someone has it: by the device, and by the group alone
+$vp $G cont group setc iommu dev info rd=0 sleep=20 >/dev/null 2>&1 &
+holder=$!
+sleep 2
+echo "worker holder: $holder"
+run held $G query unbind reset "stage off"
+run held-node node holders
+kill -9 $holder
+sleep 1
+$vp $G cont group sleep=8 >/dev/null 2>&1 &
+holder=$!
+sleep 1
+echo "worker holder: $holder"
+run held-group $G unbind reset
+kill -9 $holder
+sleep 1
+
+# an unbind that waits for its user: no driver link, but not free
+$vp $G cont group setc iommu dev info rd=0 sleep=20 >/dev/null 2>&1 &
+holder=$!
+sleep 2
+echo $G >/sys/bus/pci/drivers/vfio-pci/unbind &
+sleep 1
+echo "worker holder: $holder"
+run held-unbinding $G query reset "stage off"
+kill -9 $holder
+sleep 2
+
+run sbr $G "reset sbr" wait-boot "reset flr" wait-boot
+echo "worker methods: $(cat /sys/bus/pci/devices/$G/reset_method)"
+run remove $G remove
+run rescan node rescan "load-module vfio-pci"
+run back $G query "bind auto"
+
+echo integrity >/sys/kernel/security/lockdown
+switch lockdown-off $G off
+run lockdown-unbound $W unbind query
+exit 0
