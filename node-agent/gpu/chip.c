@@ -132,7 +132,7 @@ int chip_identify(struct regs *regs, const struct chip_config *config, const cha
     if (boot0 == 0 && strcmp(hint, "gh100") == 0)
         return in_recovery("register 0x0", boot0, err);
     const struct chip *chip = chip_of_boot0(boot0);
-    if (!chip && *hint)
+    if (!chip && chip_find(hint))
         return err_set(err, EIO, "register 0x0 reads 0x%08x, which is no %s", boot0, hint);
     *ret = chip ? chip : &plain;
     return 0;

@@ -46,7 +46,8 @@ int chip_wait_firewall(struct regs *regs, const struct chip_config *config, stru
 
 /**
  * chip_identify() - by PMC_BOOT_0
- * @hint: chip name by id: tells "no data" apart (Hopper in recovery reads 0, Blackwell without DVSEC needs a pause)
+ * @hint: chip name by id: tells "no data" apart (Hopper in recovery reads 0, Blackwell without DVSEC needs a pause);
+ *        a chip that is not what its id says is an error, an unlisted id may be any
  * @ret: a chip without Confidential Computing is CHIP_PLAIN, also when nobody knows it
  * Return: 0; -ENOTRECOVERABLE locked down after a security fault, or firmware in recovery mode; -EIO no answer.
  */

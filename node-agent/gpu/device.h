@@ -47,7 +47,8 @@ struct nv_device {
     uint16_t vendor_id, device_id, subsystem_vendor_id, subsystem_device_id;
     uint32_t class_code;
     uint8_t revision;
-    char chip[16];       /* "gh100", "gb100", "gb202", "ls10", … ; "" = unknown, no CC */
+    char chip
+        [16]; /* "gh100", "gb100", "gb202", "ls10", …; "" = no CC; "unlisted" = ask its registers */
     char name[64];       /* for people: "H100 PCIe" */
     char resource[64];   /* resource name without "nvidia.com/": "GH100_H100_PCIE" */
     char driver[32];     /* "" = none */

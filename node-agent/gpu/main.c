@@ -85,26 +85,39 @@ static bool run_line(struct work *work, char *line)
     return sent;
 }
 
-/* A line too long is answered once and skipped to its end. Return: false at end of input. */
+/* Standard input, a block at a time. Return: the next character, -1 at its end. */
+static int next_char(void)
+{
+    static unsigned char block[4096];
+    static size_t at, end;
+    while (at == end) {
+        ssize_t n = read(STDIN_FILENO, block, sizeof block);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return -1;
+        at = 0;
+        end = (size_t)n;
+    }
+    return block[at++];
+}
+
+/* A line too long is answered once and skipped to its end. Return: false at end of input; a step without its newline
+ * was not ordered. */
 static bool read_line(char *line, size_t room)
 {
     size_t n = 0;
     bool too_long = false;
-    for (;;) {
-        char c;
-        ssize_t got = read(STDIN_FILENO, &c, 1);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return false; /* a step without its newline was not sent completely */
-        if (c == '\n')
-            break;
+    for (int c; (c = next_char()) != '\n';) {
+        if (c < 0)
+            return false;
         too_long = too_long || n + 1 == room;
         if (!too_long)
-            line[n++] = c == '\0' ? '?' : c;
+            line[n++] = (char)(c ? c : '?');
     }
-    (void)snprintf(line + (too_long ? 0 : n), room - (too_long ? 0 : n), "%s",
-                   too_long ? "line-too-long" : "");
+    line[n] = '\0';
+    if (too_long)
+        (void)snprintf(line, room, "line-too-long");
     return true;
 }
 

@@ -76,14 +76,14 @@ const struct nv_model *names_find(uint16_t device_id)
 
 const char *names_chip(enum nv_kind kind, uint16_t device_id)
 {
-    /* the id of the only switch with CC; LR10 and older have neither CC nor PPCIe */
-    if (kind == NV_KIND_NVSWITCH)
-        return device_id == 0x22a3 ? "ls10" : "";
+    if (kind == NV_KIND_NVSWITCH) /* LR10 has neither CC nor PPCIe */
+        return device_id == 0x22a3 ? "ls10" : device_id == 0x1af1 ? "" : CHIP_UNLISTED;
     for (size_t i = 0; i < ARRAY_LEN(chips); i++) {
         if (device_id >= chips[i].first && device_id <= chips[i].last)
             return chips[i].chip;
     }
-    return "";
+    /* generations before Blackwell are all known; what is newer is asked who it is */
+    return device_id >= 0x2900 ? CHIP_UNLISTED : "";
 }
 
 bool names_resource_ok(const char *text)

@@ -27,6 +27,9 @@ const struct nv_model *names_table(size_t *n);
 /* names_find() - Return: the row, or NULL for an unlisted id. */
 const struct nv_model *names_find(uint16_t device_id);
 
+/* An id that came after this table: what the device can do is read from its registers all the same. */
+#define CHIP_UNLISTED "unlisted"
+
 /* names_chip() - "gh100", "gb100", …, "ls10"; "" for chips without CC. A switch is told by its class. */
 const char *names_chip(enum nv_kind kind, uint16_t device_id);
 

@@ -323,6 +323,32 @@ static void sleeping_device_is_woken_by_configuration_space(void **state)
     bench_free(b);
 }
 
+/* An id that no table has: the registers say what it is, and what it can do. */
+static void unlisted_ids_are_asked(void **state)
+{
+    (void)state;
+    for (size_t kind = 0; kind < ARRAY_LEN(bench_kinds); kind++) {
+        struct err err = ERR_INIT;
+        const struct chip *chip = NULL;
+        struct bench *b = open_bench(kind);
+        expect(chip_identify(b->regs, &b->config, "unlisted", &chip, &err), 0, &err, "",
+               "unlisted");
+        assert_string_equal(chip->name, bench_kinds[kind].name);
+        expect(chip_identify(b->regs, &b->config, kind == 0 ? "gb100" : "gh100", &chip, &err), 0,
+               &err, "", "other");
+        bench_free(b);
+    }
+    struct bench_kind a100 = {"", 0x20b0, 0x030200, 0};
+    struct err err = ERR_INIT;
+    struct bench *b = bench_new(&a100);
+    expect(bench_open(b, &err), 0, &err, "", "A100");
+    expect(chip_identify(b->regs, &b->config, "unlisted", &b->chip, &err), 0, &err, "", "unlisted");
+    assert_int_equal(b->chip->family, CHIP_PLAIN);
+    expect(chip_identify(b->regs, &b->config, "gh100", &b->chip, &err), -EIO, &err, "is no gh100",
+           "lies");
+    bench_free(b);
+}
+
 /* The link is down but a bridge still answers part of configuration space (REF-L 6.9). */
 static void half_dead_configuration_space(void **state)
 {
@@ -377,6 +403,7 @@ int main(void)
         cmocka_unit_test(firewall_that_stays_up),
         cmocka_unit_test(broken_devices_are_told_apart),
         cmocka_unit_test(sleeping_device_is_woken_by_configuration_space),
+        cmocka_unit_test(unlisted_ids_are_asked),
         cmocka_unit_test(half_dead_configuration_space),
         cmocka_unit_test(other_chips_have_no_modes),
     };

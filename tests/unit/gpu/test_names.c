@@ -123,6 +123,9 @@ static void chips_by_id_and_by_register(void **state)
     assert_string_equal(names_chip(NV_KIND_GPU, 0x2331), "gh100");
     assert_string_equal(names_chip(NV_KIND_GPU, 0x22f0), "gh100");
     assert_string_equal(names_chip(NV_KIND_GPU, 0x2380), "");
+    assert_string_equal(names_chip(NV_KIND_GPU, 0x26b9), "");
+    assert_string_equal(names_chip(NV_KIND_GPU, 0x3400), "unlisted"); /* not "has no CC" */
+    assert_string_equal(names_chip(NV_KIND_NVSWITCH, 0x22a4), "unlisted");
     assert_string_equal(names_chip(NV_KIND_GPU, 0x3182), "gb110");
     assert_string_equal(names_chip(NV_KIND_NVSWITCH, 0x22a3), "ls10");
     assert_string_equal(names_chip(NV_KIND_NVSWITCH, 0x1af1), "");
