@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/trim.h"
 #include "node-agent/caps.h"
+#include "node-agent/retire.h"
 #include "node-agent/status.h"
 #include "version.h"
 
@@ -193,13 +194,20 @@ static void on_farewell_late(void *arg)
     loop_stop(agent->loop);
 }
 
+static void on_retired(void *arg, bool retired)
+{
+    struct agent *agent = arg;
+    agent->farewell = loop_add_timer(agent->loop, FAREWELL_MS, on_farewell_late, agent);
+    serving_stop(agent->serving, retired ? DP_STOP_WITHDRAW : DP_STOP_KEEP, on_gone, agent);
+}
+
 void agent_finish(struct agent *agent)
 {
     if (agent->finishing)
         return;
     agent->finishing = true;
-    agent->farewell = loop_add_timer(agent->loop, FAREWELL_MS, on_farewell_late, agent);
-    serving_stop(agent->serving, DP_STOP_KEEP, on_gone, agent);
+    if (!retire(agent, on_retired, agent))
+        on_retired(agent, false);
 }
 
 static void on_stop_signal(void *arg, int signo)

@@ -10,6 +10,7 @@
 #include "base/auto.h"
 #include "base/log.h"
 #include "node-agent/agent.h"
+#include "node-agent/retire.h"
 #include "version.h"
 
 #define EXIT_USAGE 2
@@ -29,6 +30,10 @@ static const char help[] =
     "  --log-level LEVEL    debug, info, warning, error\n"
     "  --log-format FORMAT  text, json\n"
     "  --help-config        every key of the configuration with type, default and meaning\n"
+    "  --uninstall NS/NAME  delete that DaemonSet and wait until its agents have taken back "
+    "labels, "
+    "condition and CDI\n"
+    "                       files (for the chart's pre-delete hook)\n"
     "  --help, --version\n"
     "\n"
     "Without kubeconfig and outside a pod it works without Kubernetes: mode.default and "
@@ -50,6 +55,7 @@ enum {
     OPT_NODE,
     OPT_KUBECONFIG,
     OPT_EXPLAIN,
+    OPT_UNINSTALL,
     OPT_ROOT,
     OPT_LEVEL,
     OPT_FORMAT,
@@ -63,6 +69,7 @@ static const struct option long_options[] = {
     {"node-name", required_argument, NULL, OPT_NODE},
     {"kubeconfig", required_argument, NULL, OPT_KUBECONFIG},
     {"explain", no_argument, NULL, OPT_EXPLAIN},
+    {"uninstall", required_argument, NULL, OPT_UNINSTALL},
     {"host-root", required_argument, NULL, OPT_ROOT},
     {"log-level", required_argument, NULL, OPT_LEVEL},
     {"log-format", required_argument, NULL, OPT_FORMAT},
@@ -75,6 +82,7 @@ static const struct option long_options[] = {
 struct arguments {
     struct agent_options options;
     const char *level, *format;
+    const char *uninstall; /* "namespace/name" of a DaemonSet */
 };
 
 /* Return: -1 go on, else the exit status. */
@@ -93,6 +101,9 @@ static int read_arguments(int argc, char **argv, struct arguments *ret)
             break;
         case OPT_EXPLAIN:
             ret->options.explain = true;
+            break;
+        case OPT_UNINSTALL:
+            ret->uninstall = optarg;
             break;
         case OPT_ROOT:
             ret->options.host_root = optarg;
@@ -170,6 +181,10 @@ int main(int argc, char **argv)
     const char *kubeconfig = getenv("KUBECONFIG");
     if (!args.options.kubeconfig && kubeconfig && *kubeconfig)
         args.options.kubeconfig = kubeconfig;
+    if (args.uninstall) {
+        config_done(&config);
+        return uninstall_main(args.uninstall, args.options.kubeconfig);
+    }
     AUTO_FREE char *node_name = default_node_name();
     bool kubernetes = args.options.kubeconfig || getenv("KUBERNETES_SERVICE_HOST");
     if (!kubernetes)

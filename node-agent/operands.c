@@ -6,8 +6,8 @@
 #include "base/auto.h"
 
 #define PODS_AGAIN_MS 15000       /* while a label says that an operand runs */
-#define POLICY_AGAIN_MS 30000     /* while there is a ClusterPolicy */
-#define NO_POLICY_AGAIN_MS 600000 /* a GPU Operator may be installed later */
+#define POLICY_AGAIN_MS 30000     /* while the cluster knows ClusterPolicies */
+#define NO_POLICY_AGAIN_MS 600000 /* no such resource: a GPU Operator may be installed later */
 
 enum duty { DUTY_MODE, DUTY_VFIO, DUTY_PLUGIN, DUTY_KATA_PLUGIN, N_DUTIES };
 

@@ -261,6 +261,10 @@ static void send_condition(struct publisher *p)
         .transition_ms = p->transition_ms,
     };
     p->cond_patching = true;
+    if (!*p->cond_sent.status) {
+        kube_remove_condition(p->kube, CONDITION_TYPE, PATCH_DEADLINE_MS, on_condition, p);
+        return;
+    }
     kube_patch_condition(p->kube, &condition, PATCH_DEADLINE_MS, on_condition, p);
 }
 
@@ -308,6 +312,19 @@ void publisher_want(struct publisher *p, const struct published *published)
     (void)snprintf(p->cond_wish.message, sizeof p->cond_wish.message, "%s",
                    published->cond_message);
     p->changing = published->n_changing > 0;
+    p->wished = true;
+    send_if_needed(p);
+    send_condition_if_needed(p);
+}
+
+void publisher_withdraw(struct publisher *p)
+{
+    for (size_t i = 0; i < N_KEYS; i++) {
+        set_value(&p->wish, i, NULL);
+        p->wish.keep[i] = i == KEY_PRESENT;
+    }
+    p->cond_wish = (struct condition){0};
+    p->changing = false;
     p->wished = true;
     send_if_needed(p);
     send_condition_if_needed(p);
@@ -394,7 +411,8 @@ bool publisher_may_say_ready(const struct publisher *p)
 
 bool publisher_is_settled(const struct publisher *p)
 {
-    return !p->patching && p->wished && !any_label_differs(p);
+    bool condition = p->cond_patching || strcmp(p->cond_wish.status, p->cond_known.status) != 0;
+    return !p->patching && !condition && p->wished && !any_label_differs(p);
 }
 
 const char *publisher_error(const struct publisher *p)

@@ -31,6 +31,9 @@ void publisher_free(struct publisher *publisher); /* accepts NULL; after kube_fr
 void publisher_saw_node(struct publisher *publisher, const struct kube_node *node);
 void publisher_want(struct publisher *publisher, const struct published *published);
 
+/* publisher_withdraw() - the wish is from now on that nothing of ours is on the Node, gpu.present apart. */
+void publisher_withdraw(struct publisher *publisher);
+
 /* publisher_may_say_ready() - the Node may say cc.ready.state=true now, or soon because a patch is under way whose answer
  * is not known. Before the first hardware write this must be false. */
 bool publisher_may_say_ready(const struct publisher *publisher);

@@ -160,6 +160,18 @@ char *body_condition(const struct kube_condition *condition, int64_t now_us)
     return finish(o);
 }
 
+char *body_condition_removed(const char *type)
+{
+    struct json_object *c = json_object_new_object();
+    add_text(c, "$patch", "delete");
+    add_text(c, "type", type);
+    struct json_object *list = json_object_new_array();
+    (void)json_object_array_add(list, c);
+    struct json_object *o = json_object_new_object();
+    (void)json_object_object_add(add_object(o, "status"), "conditions", list);
+    return finish(o);
+}
+
 char *body_event(const struct event_text *event, int64_t now_us)
 {
     char now[32];

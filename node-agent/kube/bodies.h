@@ -23,6 +23,7 @@ char *text_clean(const char *text, size_t max);
 char *body_patch(const struct kube_patch *patch);
 /* status.conditions[] with one entry; strategic merge patch, merged by type */
 char *body_condition(const struct kube_condition *condition, int64_t now_us);
+char *body_condition_removed(const char *type); /* strategic merge patch */
 
 struct event_text {
     const char *name; /* of the Event */

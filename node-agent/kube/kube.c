@@ -161,6 +161,17 @@ void kube_patch_condition(struct kube *kube, const struct kube_condition *condit
     start_patch(kube, &spec, "/status", cb, arg);
 }
 
+void kube_remove_condition(struct kube *kube, const char *type, int deadline_ms, kube_cb *cb,
+                           void *arg)
+{
+    AUTO_FREE char *body = body_condition_removed(type);
+    struct call_spec spec = {.resource = "nodes/status",
+                             .content_type = "application/strategic-merge-patch+json",
+                             .body = body,
+                             .deadline_ms = deadline_ms};
+    start_patch(kube, &spec, "/status", cb, arg);
+}
+
 /* --- GPU Operator --- */
 
 struct policy_call {
@@ -174,6 +185,11 @@ static void on_policy(void *arg, const struct kube_result *result, struct json_o
     struct kube_result mine = *result;
     const char *mode =
         object ? json_text(object, 64, "spec", "ccManager", "defaultMode", NULL) : NULL;
+    if (object && !mode)
+        mode = "";
+    /* the server names the object when only that is missing, and not the resource */
+    if (mine.status == 404 && strstr(mine.err.msg, "\"cluster-policy\" not found"))
+        mode = "";
     if (mine.status == 404 || mine.status == 403)
         mine.err = ERR_INIT; /* no GPU Operator here, or none of our business */
     p->cb(p->arg, &mine, mine.err.code ? NULL : mode);

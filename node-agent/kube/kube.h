@@ -146,6 +146,10 @@ struct kube_condition {
 void kube_patch_condition(struct kube *kube, const struct kube_condition *condition,
                           int deadline_ms, kube_cb *cb, void *arg);
 
+/* kube_remove_condition() - take a condition of ours off the Node. */
+void kube_remove_condition(struct kube *kube, const char *type, int deadline_ms, kube_cb *cb,
+                           void *arg);
+
 /* kube_event() - an Event on the Node (events.k8s.io/v1). Sent and forgotten; a repetition of type, reason and note
  * within 6 minutes becomes the series of the first one (the count is written when it doubles or a minute has passed).
  * @type: "Normal" or "Warning"; @note is cut at 1024 bytes on a character border. */
@@ -201,10 +205,21 @@ bool kube_lease_is_held(const struct kube_lease *lease);
 /* kube_lease_release() - stop waiting, or give the slot back; no callback any more. Accepts NULL. */
 void kube_lease_release(struct kube_lease *lease);
 
+/* --- the own DaemonSet --- */
+
+/* kube_daemon_set_ends() - @ends: it is gone, or being deleted in the foreground: an uninstallation, not an update. */
+void kube_daemon_set_ends(struct kube *kube, const char *namespace_, const char *name,
+                          int deadline_ms,
+                          void (*cb)(void *arg, const struct kube_result *result, bool ends),
+                          void *arg);
+/* kube_delete_daemon_set() - in the foreground: it goes after its pods. One that is gone is success. */
+void kube_delete_daemon_set(struct kube *kube, const char *namespace_, const char *name,
+                            int deadline_ms, kube_cb *cb, void *arg);
+
 /* --- GPU Operator --- */
 
-/* kube_get_cluster_policy_mode() - spec.ccManager.defaultMode of clusterpolicies.nvidia.com/cluster-policy; @mode is
- * NULL when there is no such object, resource or permission. */
+/* kube_get_cluster_policy_mode() - spec.ccManager.defaultMode of clusterpolicies.nvidia.com/cluster-policy; @mode is ""
+ * when there is no such object or it does not say, NULL when there is no such resource or permission. */
 void kube_get_cluster_policy_mode(struct kube *kube,
                                   void (*cb)(void *arg, const struct kube_result *result,
                                              const char *mode),

@@ -5,6 +5,7 @@ agent as a process of the node. exit 77 with the reason where the cluster cannot
 """
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -131,6 +132,10 @@ class SimulatedNode:
 
     def ctl(self, *argv):
         return self.cluster.run(f"{self.programs}/ccnode-sim", "ctl", "--root", self.ROOT, *argv)
+
+    def resets(self):
+        """Resets of every device so far."""
+        return re.findall(r"(0000:\S+) resets=(\d+)", self.ctl("counters"))
 
 
 def until(what, test, seconds=30, every=0.1):

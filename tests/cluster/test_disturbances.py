@@ -24,7 +24,7 @@ class Disturbances:
         self.resource = found[0]
         self.cluster.apply(gpu_pod("work", self.resource))
         self.cluster.kubectl("wait", "--for=condition=Ready", "pod/work", "--timeout=60s")
-        self.resets = self.sim.ctl("resets")
+        self.resets = self.sim.resets()
 
     def allocatable(self):
         return self.cluster.node()["status"]["allocatable"]
@@ -35,7 +35,7 @@ class Disturbances:
         until("the resource is back", lambda: self.allocatable().get(self.resource) == "8", seconds)
         pod = self.cluster.get("pod", "work")
         assert pod["status"]["phase"] == "Running" and not pod["status"]["containerStatuses"][0]["restartCount"], pod["status"]
-        assert self.sim.ctl("resets") == self.resets, "a device was reset"
+        assert self.sim.resets() == self.resets, "a device was reset"
         until("PodResources names the device", lambda: self.resource in self.cluster.run("testtool", "podresources"), 30)
 
     def restart(self, *argv):
@@ -72,7 +72,7 @@ class Disturbances:
         until("idle GPUs switched, the busy one waited for", lambda: agent_states(self.cluster)[0] == "waiting-busy", 60)
         self.cluster.kubectl("label", "node", NODE, "nvidia.com/cc.mode=on", "--overwrite")
         until("back", lambda: agent_states(self.cluster) == ("on", "true"), 60)
-        self.resets = self.sim.ctl("resets")
+        self.resets = self.sim.resets()
 
     def agent_killed(self):
         pod = self.release.pod()
