@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/trim.h"
 #include "node-agent/caps.h"
+#include "node-agent/gpu/lock.h"
 #include "node-agent/retire.h"
 #include "node-agent/status.h"
 #include "version.h"
@@ -282,6 +283,18 @@ static int start_kube(struct agent *agent, struct err *err)
     return 0;
 }
 
+/* Two agents on one host would undo each other's work. */
+static int be_the_only_one(struct agent *agent, struct err *err)
+{
+    if (agent->options.explain)
+        return 0;
+    int fd = lock_take(&agent->host, STATUS_DIR, AGENT_LOCK, err);
+    if (fd < 0)
+        return err_wrap(err, fd, "another ccnode-agent works on this host; end it first");
+    agent->lock_fd = fd;
+    return 0;
+}
+
 static int load_state(struct agent *agent)
 {
     struct err err = ERR_INIT;
@@ -411,12 +424,14 @@ int agent_main(const struct agent_options *options, struct config *config)
     agent->publish_devices = xcalloc(NV_MAX_DEVICES, sizeof *agent->publish_devices);
     agent->loop = loop_new(NULL, NULL);
     agent_metrics_init(&agent->metrics, CCN_VERSION);
-    agent->host.root_fd = -1;
+    agent->host.root_fd = agent->lock_fd = -1;
     int r = host_open(&agent->host, options->host_root, &err);
     if (r == 0)
         r = caps_limit(&err);
     if (r == 0)
         r = start_signals(agent, &err);
+    if (r == 0)
+        r = be_the_only_one(agent, &err);
     if (r == 0)
         r = load_state(agent);
     if (r == 0)
@@ -435,6 +450,8 @@ int agent_main(const struct agent_options *options, struct config *config)
     }
     int status = agent->exit_status;
     end(agent);
+    if (agent->lock_fd >= 0)
+        (void)close(agent->lock_fd);
     free(agent);
     return status;
 }

@@ -96,6 +96,7 @@ struct agent {
     struct last_node last_node;
     bool node_gone; /* the Node object was deleted: nothing is begun */
     bool watch_up;
+    int lock_fd; /* AGENT_LOCK; -1 = none */
     struct journal journal;
     bool journal_dirty; /* verified modes not on disk yet; saved before the device is offered */
     struct memory memory;

@@ -1,7 +1,10 @@
 /* What the running agent is doing now, for `ccnode status`: /run/ccnode/status.json below the host root.
  *
  * Replaced as a whole (rename), so a reader never sees half of it; removed when the agent ends in order. A reader takes
- * it for stale when no process `pid` with a command line of ccnode-agent runs. At most ten times a second.
+ * it for stale when nobody holds the lock. At most ten times a second.
+ *
+ * The running agent holds a lock on AGENT_LOCK beside it: that, and not its pid, tells whether it is alive, since it may be in
+ * a container with pids of its own.
  *
  * {"version":1,"pid":123,"agent":"0.1.0","updated_ms":<wall clock, ms since 1970>,
  *  "node":"<name or empty>","kubernetes":"watching|away|none","mode_state":"changing","ready_state":"false",
@@ -18,6 +21,7 @@
 
 #define STATUS_DIR "/run/ccnode"
 #define STATUS_FILE "status.json"
+#define AGENT_LOCK "agent.lock"
 #define STATUS_VERSION 1
 #define STATUS_MAX_BYTES (512 * 1024)
 

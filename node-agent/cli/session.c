@@ -9,6 +9,7 @@
 #include "base/auto.h"
 #include "base/fs.h"
 #include "node-agent/cli/cli.h"
+#include "node-agent/gpu/lock.h"
 #include "node-agent/gpu/selectors.h"
 #include "node-agent/status.h"
 
@@ -280,15 +281,6 @@ void cli_read_modes(struct cli *cli)
 
 /* ---- the agent ---- */
 
-static bool is_agent(int root_fd, int pid)
-{
-    char path[64], text[4096];
-    (void)snprintf(path, sizeof path, "proc/%d/cmdline", pid);
-    AUTO_CLOSE int fd = openat(root_fd, path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    return n > 0 && memmem(text, (size_t)n, "ccnode-agent", 12);
-}
-
 int cli_agent_pid(const struct host *host)
 {
     struct err err = ERR_INIT;
@@ -302,7 +294,5 @@ int cli_agent_pid(const struct host *host)
         json_object_object_get_ex(root, "pid", &value) && json_object_is_type(value, json_type_int))
         pid = json_object_get_int(value);
     json_object_put(root);
-    /* a host root that is a simulated one has no /proc of its own processes */
-    AUTO_CLOSE int own = open("/", O_PATH | O_CLOEXEC);
-    return pid > 0 && (is_agent(host->root_fd, pid) || is_agent(own, pid)) ? pid : 0;
+    return lock_is_held(host, STATUS_DIR, AGENT_LOCK) ? pid : 0;
 }

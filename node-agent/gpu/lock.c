@@ -46,3 +46,11 @@ int lock_take(const struct host *host, const char *dir, const char *name, struct
         return err_errno(err, "write lock %s/%s", dir, name);
     return TAKE_FD(fd);
 }
+
+bool lock_is_held(const struct host *host, const char *dir, const char *name)
+{
+    struct err ignored = ERR_INIT;
+    AUTO_FREE char *path = xasprintf("%s/%s", dir, name);
+    AUTO_CLOSE int fd = host_openat(host, path, O_RDONLY, &ignored);
+    return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+}

@@ -3,6 +3,8 @@
 #ifndef CCN_GPU_LOCK_H
 #define CCN_GPU_LOCK_H
 
+#include <stdbool.h>
+
 #include "base/err.h"
 #include "base/host.h"
 
@@ -13,5 +15,8 @@
  * Return: descriptor; -EBUSY naming the pid that has it; -errno.
  */
 int lock_take(const struct host *host, const char *dir, const char *name, struct err *err);
+
+/* lock_is_held() - somebody has it, in whatever pid namespace. False when there is no such file. */
+bool lock_is_held(const struct host *host, const char *dir, const char *name);
 
 #endif
