@@ -132,6 +132,7 @@ int model_set_knob(struct model *m, int hw, unsigned id, uint16_t v)
         return -EINVAL;
     lock(m);
     d->knobs[id] = v;
+    happened(m->s, d, false);
     unlock(m);
     return 0;
 }
@@ -158,6 +159,7 @@ void model_drift(struct model *m, int hw, enum model_mode mode)
     bool filtered = mode == MODEL_MODE_PPCIE || (mode == MODEL_MODE_ON && d->kind == KIND_HOPPER);
     d->knobs[KNOB_DECOUPLER] = filtered && d->kind != KIND_SWITCH ? 2 : 0;
     latch_mode(d);
+    happened(m->s, d, false);
     unlock(m);
 }
 

@@ -46,6 +46,7 @@ static void take_command(struct state *s, struct device *d, struct channel *c)
         words[i] = emem_get(d, c->cmd_head + 4 * i);
     c->cmd_head = c->cmd_tail;
     c->n_answer = prc_packet(d, &c->assembly, (int)(c - d->channels), words, n, c->answer);
+    happened(s, d, false);
     if (c->n_answer)
         c->answer_at = c->answer_at ? c->answer_at : now_ns(s);
 }

@@ -31,6 +31,7 @@ static void execute(struct state *s, struct device *d)
     if (d->faults[MODEL_FAULT_FSP_MUTE] || !booted(s, d))
         return;
     uint32_t answered = prc_packet(d, &q->assembly, -1, q->words, n, q->answer);
+    happened(s, d, false);
     if (!answered)
         return;
     q->n_answer = answered;

@@ -122,6 +122,19 @@ struct model_access {
     uint32_t offset, value;
 };
 
+/* What happened to a device that matters to whoever believes in its mode. Modes: enum model_mode. */
+struct model_event {
+    uint64_t number;   /* 1, 2, … over all devices */
+    int64_t time_ns;   /* CLOCK_REALTIME, to be compared with what other programs logged */
+    int64_t booted_ns; /* when it has booted after a reset, if no fault is in the way */
+    uint16_t hw;
+    bool reset; /* else a knob was written, or somebody drifted it */
+    uint8_t active, pending;
+};
+
+/* Whom a crash point kills: the process that did it, the one that started it, or both as when a container dies. */
+enum model_kill { MODEL_KILL_NONE, MODEL_KILL_SELF, MODEL_KILL_PARENT, MODEL_KILL_BOTH };
+
 struct model_saved {
     uint32_t command, line, bars[6];
 };
@@ -194,13 +207,18 @@ const char *model_delay_name(int d); /* "flr_ms", NULL past the end */
 
 int model_lockdown(struct model *m);
 void model_set_lockdown(struct model *m, int l);
-/* model_kill_at() - the trap kills its process at the n-th register access from now; 0 = never */
-void model_kill_at(struct model *m, uint64_t n);
-bool model_kill_due(struct model *m); /* counts one access */
+/* model_kill_at() - the trap kills @who at the n-th register access from now; 0 = never */
+void model_kill_at(struct model *m, uint64_t n, enum model_kill who);
+enum model_kill model_kill_due(struct model *m); /* counts one access */
+/* model_kill() - SIGKILL to @pid, its parent or both; allowed in signal handlers. model_kill_name(): "self", … NULL past the end */
+void model_kill(pid_t pid, enum model_kill who);
+const char *model_kill_name(int who);
 
 struct model_counters model_counters(struct model *m, int hw);
 void model_trace(struct model *m, bool on);
 /* model_trace_read() - accesses from *cursor on (start with 0). Return: how many; -EOVERFLOW: ring lapped, *cursor moved. */
 int model_trace_read(struct model *m, uint64_t *cursor, struct model_access *ret, size_t n);
+/* model_events_read() - those with numbers above *cursor, oldest first; what is too old is left out. Return: how many. */
+int model_events_read(struct model *m, uint64_t *cursor, struct model_event *ret, size_t n);
 
 #endif

@@ -19,24 +19,26 @@ bool booted(struct state *s, const struct device *d)
     return !d->faults[MODEL_FAULT_BOOT_NEVER] && now_ns(s) >= d->boot_at;
 }
 
-void latch_mode(struct device *d)
+uint32_t mode_of_knobs(const struct device *d)
 {
     uint32_t cc = (d->knobs[KNOB_CCM] ? 1u : 0) | (d->knobs[KNOB_CCD] ? 2u : 0);
     bool ppcie = d->knobs[KNOB_PPCIE] && !d->desc.no_ppcie;
     switch (d->kind) {
     case KIND_HOPPER:
-        d->active = cc | (ppcie ? MODE_PPCIE_BIT : 0);
-        break;
+        return cc | (ppcie ? MODE_PPCIE_BIT : 0);
     case KIND_SWITCH:
-        d->active = ppcie ? MODE_PPCIE_BIT : 0;
-        break;
+        return ppcie ? MODE_PPCIE_BIT : 0;
     case KIND_GB10X:
     case KIND_GB20X:
-        d->active = cc | (d->knobs[KNOB_DECOUPLER] ? 4u : 0);
-        break;
+        return cc | (d->knobs[KNOB_DECOUPLER] ? 4u : 0);
     default:
-        d->active = 0;
+        return 0;
     }
+}
+
+void latch_mode(struct device *d)
+{
+    d->active = mode_of_knobs(d);
 }
 
 static uint32_t boot_delay(const struct state *s, const struct device *d)
@@ -98,6 +100,7 @@ void reset_device(struct state *s, struct device *d, int kind)
     if (fault_take(d, MODEL_FAULT_MODE_LOST))
         d->active = 0;
     start_boot(s, d);
+    happened(s, d, true);
 }
 
 static bool is_below(const struct state *s, const struct device *d, int bridge)

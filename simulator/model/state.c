@@ -91,39 +91,6 @@ void model_close(struct model *m)
 
 /* --- lock ------------------------------------------------------------------------------------------------------ */
 
-/* field 3 (state) and 22 (start time) of /proc/PID/stat; the name in field 2 may contain anything but ends with the
- * last ')' */
-uint64_t process_started(pid_t pid)
-{
-    char path[32], text[512];
-    char digits[12];
-    int n = 0, len = 0;
-    for (unsigned v = (unsigned)pid; v > 0 && n < (int)sizeof digits; v /= 10)
-        digits[n++] = (char)('0' + v % 10);
-    memcpy(path, "/proc/", 6);
-    for (len = 6; n > 0;)
-        path[len++] = digits[--n];
-    memcpy(path + len, "/stat", 6);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    ssize_t got = read(fd, text, sizeof text - 1);
-    (void)close(fd);
-    if (got <= 0)
-        return 0;
-    text[got] = '\0';
-    const char *p = strrchr(text, ')');
-    if (!p || p[1] != ' ' || p[2] == 'Z' || p[2] == 'X' || p[2] == '\0')
-        return 0;
-    int field = 2;
-    for (p++; *p && field < 22; p++)
-        field += *p == ' ';
-    uint64_t started = 0;
-    for (; *p >= '0' && *p <= '9'; p++)
-        started = started * 10 + (uint64_t)(*p - '0');
-    return started + 1; /* 0 means dead */
-}
-
 static bool thread_dead(int tid)
 {
     return kill(tid, 0) < 0 && errno == ESRCH;
@@ -230,7 +197,7 @@ void model_delay_set(struct model *m, int d, uint32_t ms)
         m->s->delays[d] = ms;
 }
 
-/* --- trace, kill, lockdown --------------------------------------------------------------------------------------- */
+/* --- trace, lockdown --------------------------------------------------------------------------------------- */
 
 void trace(struct state *s, const struct device *d, char op, unsigned bar, uint32_t offset,
            uint32_t value)
@@ -267,23 +234,6 @@ int model_trace_read(struct model *m, uint64_t *cursor, struct model_access *ret
         ret[got++] = s->trace[(*cursor)++ % TRACE_ENTRIES];
     unlock(m);
     return got;
-}
-
-void model_kill_at(struct model *m, uint64_t n)
-{
-    lock(m);
-    m->s->kill_at = n;
-    unlock(m);
-}
-
-bool model_kill_due(struct model *m)
-{
-    if (m->s->kill_at == 0)
-        return false;
-    lock(m);
-    bool due = m->s->kill_at > 0 && --m->s->kill_at == 0;
-    unlock(m);
-    return due;
 }
 
 int model_lockdown(struct model *m)

@@ -9,7 +9,7 @@
 #include "simulator/model/model.h"
 
 #define STATE_MAGIC 0x6d69736e63636eull
-#define STATE_VERSION 1u
+#define STATE_VERSION 2u
 #define STATE_USERS 8
 #define CONFIG_BYTES 4096
 #define EMEM_BYTES 8192
@@ -18,6 +18,7 @@
 #define MNOC_BYTES 4160 /* packet limit of port 0 */
 #define ANSWER_DWORDS 8
 #define TRACE_ENTRIES 65536u
+#define EVENT_ENTRIES 2048u
 
 #define KNOB_CCD_ALLOW 5
 #define KNOB_CCD 6
@@ -96,6 +97,7 @@ struct device {
     struct model_saved saved;
 
     uint16_t knobs[MODEL_KNOBS];
+    uint8_t noted_active, noted_pending; /* of the last event */
     uint32_t active; /* CCM | CCD << 1 | PPCIE << 5, Blackwell: decoupler << 2 */
     uint32_t scratch_flr, scratch_sbr;
     uint32_t blocked_links;
@@ -121,10 +123,13 @@ struct state {
     uint32_t delays[MODEL_DELAYS];
     int lockdown;
     uint64_t kill_at; /* accesses left, 0 = never */
+    int kill_who;
     uint64_t next_base64, next_base32;
     bool tracing;
     uint64_t traced;
     struct model_access trace[TRACE_ENTRIES];
+    uint64_t happened; /* number of the last event */
+    struct model_event events[EVENT_ENTRIES];
     struct device devices[MODEL_MAX_DEVICES];
 };
 
@@ -138,6 +143,8 @@ void unlock(struct model *m);
 struct device *device_at(struct model *m, int hw); /* NULL when there is none */
 int64_t now_ns(struct state *s);
 int64_t due_in(struct state *s, uint32_t ms); /* now plus a scaled delay, never 0 */
+/* happened() - a reset, or perhaps a knob written: noted when it is a reset or changed the pending mode */
+void happened(struct state *s, const struct device *d, bool reset);
 void trace(struct state *s, const struct device *d, char op, unsigned bar, uint32_t offset,
            uint32_t value);
 /* process_started() - start time in clock ticks; 0: dead, or a zombie */
@@ -158,6 +165,7 @@ void reset_device(struct state *s, struct device *d, int kind);
 void reset_below(struct state *s, int bridge, bool hold); /* everything under a bridge */
 void release_below(struct state *s, int bridge);
 void latch_mode(struct device *d);
+uint32_t mode_of_knobs(const struct device *d); /* what the next reset makes active */
 bool device_gone(struct state *s, const struct device *d);
 /* settle() - carries out what is due */
 void settle(struct state *s, struct device *d);

@@ -39,8 +39,9 @@ static struct sigaction *their_action(int sig)
 
 static void count_access(void)
 {
-    if (model_kill_due(trap_model))
-        (void)kill(getpid(), SIGKILL);
+    enum model_kill who = model_kill_due(trap_model);
+    if (who != MODEL_KILL_NONE)
+        model_kill(getpid(), who);
 }
 
 void device_read(int hw, int bar, uint64_t at, void *ret, unsigned n)

@@ -296,10 +296,11 @@ static int at_fault(struct task *t)
         (void)ptrace(PTRACE_SETSIGINFO, t->pid, NULL, &info);
         return SIGBUS;
     }
-    if (model_kill_due(tracer.model)) {
-        (void)kill(t->pid, SIGKILL);
+    enum model_kill who = model_kill_due(tracer.model);
+    if (who != MODEL_KILL_NONE)
+        model_kill(t->pid, who);
+    if (who == MODEL_KILL_SELF || who == MODEL_KILL_BOTH)
         return 0;
-    }
     return run(t->pid, r, r->offset + (addr - r->start)) ? 0 : SIGSEGV;
 }
 

@@ -16,6 +16,7 @@ static struct {
     char *text; /* LOG_ROOM + 1 bytes */
     size_t len;
     unsigned long count, kill_at;
+    enum model_kill kill_who;
 } writes;
 
 /* part of a longer text, for files that are larger than a page */
@@ -71,10 +72,10 @@ static void forget_half(void)
     memmove(writes.text, writes.text + cut, writes.len + 1);
 }
 
-bool control_wrote(const char *path, const char *text, int error)
+enum model_kill control_wrote(const char *path, const char *text, int error)
 {
     if (strncmp(path, "/ctl/", 5) == 0)
-        return false;
+        return MODEL_KILL_NONE;
     AUTO_FREE char *line =
         xasprintf("%lu %d %s %.64s\n", ++writes.count, error, path, *text ? text : "\\n");
     size_t len = strlen(line);
@@ -85,8 +86,8 @@ bool control_wrote(const char *path, const char *text, int error)
     memcpy(writes.text + writes.len, line, len + 1);
     writes.len += len;
     if (writes.kill_at == 0 || --writes.kill_at > 0)
-        return false;
-    return true;
+        return MODEL_KILL_NONE;
+    return writes.kill_who;
 }
 
 static int store_plug(struct node *node, const char *text)
@@ -129,10 +130,18 @@ static int store_kill_at(struct node *node, const char *text)
 {
     struct err ignored = ERR_INIT;
     uint64_t n = 0;
+    AUTO_FREE char *number = xstrdup(text);
+    char *who = strchr(number, ' ');
+    int kill = MODEL_KILL_SELF;
     (void)node;
-    if (parse_u64(text, 1000000000, &n, &ignored) < 0)
+    if (who)
+        *who++ = '\0';
+    while (who && model_kill_name(kill) && strcmp(model_kill_name(kill), who) != 0)
+        kill++;
+    if (!model_kill_name(kill) || parse_u64(number, 1000000000, &n, &ignored) < 0)
         return -EINVAL;
     writes.kill_at = n;
+    writes.kill_who = (enum model_kill)kill;
     return 0;
 }
 static ssize_t show_kill_at(struct node *node, char *buf)

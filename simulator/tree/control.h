@@ -6,7 +6,7 @@
  *   unplug             BDF: the button: remove (waits for users), then power off
  *   unplug-surprise    BDF: power off first; the kernel notices afterwards
  *   modprobe, rmmod    module name
- *   kill-at-write      N: the process that does the N-th write from now is killed right after it took effect; 0 = never
+ *   kill-at-write      N [WHO]: the process that does the N-th write from now is killed right after it took effect; 0 = never
  *   refresh            anything: faults or the clock were changed in the model
  */
 #ifndef CCN_SIMULATOR_TREE_CONTROL_H
@@ -14,12 +14,13 @@
 
 #include <sys/types.h>
 
+#include "simulator/model/model.h"
 #include "simulator/tree/node.h"
 
 void control_setup(void);
 
 /* control_wrote() - told of every write to the tree once it is done (lock held); @error: errno or 0.
- * @path, @text: as written, the text's first line. Return: whether the writer is to be killed. */
-bool control_wrote(const char *path, const char *text, int error);
+ * @path, @text: as written, the text's first line. Return: who is to be killed. */
+enum model_kill control_wrote(const char *path, const char *text, int error);
 
 #endif

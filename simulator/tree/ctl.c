@@ -148,7 +148,9 @@ static int ctl_rmmod(struct ctl *ctl)
 
 static int ctl_kill_at_write(struct ctl *ctl)
 {
-    return ctl_ask(ctl, "kill-at-write", ctl->argv[0]);
+    AUTO_FREE char *text = xasprintf(
+        "%s %s", ctl->argv[0], ctl->argc > 1 ? ctl->argv[1] : model_kill_name(MODEL_KILL_SELF));
+    return ctl_ask(ctl, "kill-at-write", text);
 }
 
 /* --- holders ----------------------------------------------------------------------------------------------- */
@@ -242,9 +244,13 @@ static const struct command {
     {"modprobe", "MODULE", "load a kernel module", 1, 1, ctl_modprobe},
     {"rmmod", "MODULE", "unload one", 1, 1, ctl_rmmod},
     {"lockdown", "[LEVEL]", "none, integrity, confidentiality; also downwards", 0, 1, ctl_lockdown},
-    {"kill-at", "N", "kill the process that does the N-th register access from now; 0 = never", 1,
-     1, ctl_kill_at},
-    {"kill-at-write", "N", "the same for writes to files, after the write took effect", 1, 1,
+    {"events", "[N]", "resets and changes of the modes with their time; those after number N", 0, 1,
+     ctl_events},
+    {"kill-at", "N [WHO]",
+     "kill the process that does the N-th register access from now; 0 = never; WHO: self, parent "
+     "(who started it), both",
+     1, 2, ctl_kill_at},
+    {"kill-at-write", "N [WHO]", "the same for writes to files, after the write took effect", 1, 2,
      ctl_kill_at_write},
 };
 

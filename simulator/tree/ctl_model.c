@@ -186,6 +186,40 @@ int ctl_trace(struct ctl *ctl)
     return *what && only < 0 ? only : print_trace(ctl, only);
 }
 
+static void print_time(const char *key, int64_t ns)
+{
+    char text[32];
+    (void)snprintf(text, sizeof text, "%lld.%09lld", (long long)(ns / 1000000000),
+                   (long long)(ns % 1000000000));
+    out_text(key, text);
+}
+
+int ctl_events(struct ctl *ctl)
+{
+    static struct model_event buf[256];
+    uint64_t cursor = 0;
+    int n, r = ctl->argc > 0 ? ctl_number(ctl, ctl->argv[0], UINT32_MAX, &cursor) : 0;
+    if (r < 0)
+        return r;
+    out_list();
+    while ((n = model_events_read(ctl->model, &cursor, buf, ARRAY_LEN(buf))) > 0) {
+        for (int i = 0; i < n; i++) {
+            const struct model_event *e = &buf[i];
+            out_object();
+            out_text("event", e->reset ? "reset" : "knob");
+            out_text("bdf", model_desc(ctl->model, e->hw)->bdf);
+            out_text("active", model_mode_name((enum model_mode)e->active));
+            out_text("pending", model_mode_name((enum model_mode)e->pending));
+            out_number("number", (int64_t)e->number);
+            print_time("time", e->time_ns);
+            print_time("booted", e->booted_ns);
+            out_object_end();
+        }
+    }
+    out_list_end();
+    return 0;
+}
+
 /* --- faults ------------------------------------------------------------------------------------------------ */
 int ctl_faults(struct ctl *ctl)
 {
@@ -332,8 +366,12 @@ int ctl_lockdown(struct ctl *ctl)
 int ctl_kill_at(struct ctl *ctl)
 {
     uint64_t n = 0;
+    int who = MODEL_KILL_SELF;
     int r = ctl_number(ctl, ctl->argv[0], UINT32_MAX, &n);
+    while (r == 0 && ctl->argc > 1 && strcmp(model_kill_name(who), ctl->argv[1]) != 0)
+        if (!model_kill_name(++who))
+            r = err_set(&ctl->err, EINVAL, "self, parent or both, not '%s'", ctl->argv[1]);
     if (r == 0)
-        model_kill_at(ctl->model, n);
+        model_kill_at(ctl->model, n, (enum model_kill)who);
     return r;
 }

@@ -227,8 +227,11 @@ static void op_write(fuse_req_t req, fuse_ino_t id, const char *buf, size_t len,
         r = node->ops->pwrite(node, buf, len, at);
     else if (node->ops->store)
         r = write_text(node, buf, len);
-    if (path && control_wrote(path, first_line(text, buf, len), r < 0 ? (int)-r : 0))
-        (void)kill(fuse_req_ctx(req)->pid, SIGKILL);
+    enum model_kill who = MODEL_KILL_NONE;
+    if (path)
+        who = control_wrote(path, first_line(text, buf, len), r < 0 ? (int)-r : 0);
+    if (who != MODEL_KILL_NONE)
+        model_kill(fuse_req_ctx(req)->pid, who);
     tree_unlock();
     if (r < 0)
         (void)fuse_reply_err(req, (int)-r);

@@ -346,6 +346,26 @@ def writes_are_logged_and_killed_at():
         same(p.returncode, -signal.SIGKILL)
         same(n.read(f"{GPU}/driver_override"), "1", "the second write took effect")
         same(n.write(f"{GPU}/driver_override", "\n"), 0, "only one process is killed")
+        # who started it: a shell that waits for the writer, and is dead before the writer goes on
+        for who, last in (("parent", "4"), ("both", "2")):
+            n.write(f"{GPU}/driver_override", "none")
+            n.ctl("kill-at-write", "3", who)
+            p = subprocess.run(["sh", "-c", '"$@"; exit 5', "sh", sys.executable, "-S", "-c", code])
+            same(p.returncode, -signal.SIGKILL, who)
+            until(f"{who}: its last write was {last}", lambda: n.read(f"{GPU}/driver_override") == last)
+        same(n.ctl("kill-at-write", "3", "nobody", check=False).returncode, 1)
+
+
+def events_tell_the_truth_about_modes():
+    with Node("h100-pcie", "--scale", "0.1") as n:
+        began = time.time()
+        n.ctl("drift", GPU, "on")
+        n.write(f"{GPU}/reset", "1")
+        drift, reset = js(n, "events")
+        same((drift["event"], drift["active"], drift["number"]), ("knob", "on", 1))
+        same((reset["event"], reset["bdf"], reset["active"], reset["pending"]), ("reset", GPU, "on", "on"))
+        assert began < float(drift["time"]) <= float(reset["time"]) < float(reset["booted"]) < time.time() + 1
+        same([e["number"] for e in js(n, "events", "1")], [2])
 
 
 def trace():
@@ -367,4 +387,4 @@ def trace():
 if __name__ == "__main__":
     run([looks, wrong_usage, every_fault_is_reachable, documented, vfio_not_loaded_yet, time_is_ours, drift_and_lockdown, faults_of_reset, dead_device,
          faults_of_power_and_unbind, hot_plug, modules, holders, host_driver_is_kept_out_of_a_claimed_group,
-         writes_are_logged_and_killed_at, trace])
+         writes_are_logged_and_killed_at, events_tell_the_truth_about_modes, trace])

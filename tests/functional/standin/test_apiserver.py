@@ -272,6 +272,21 @@ class Faults(Case):
         self.assertEqual(self.server.node()["metadata"]["name"], "n1")
         self.assertEqual([r["left"] for r in self.server.ctl("show")["faults"]], [0] * len(self.server.ctl("show")["faults"]))
 
+    def test_kill_strikes_before_or_after_the_effect(self):
+        for commit in (False, True):
+            victim = subprocess.Popen(["sleep", "60"])
+            self.server.ctl("fault", "kill", "--pid", str(victim.pid), "--verb", "patch", *(["--commit"] if commit else []))
+            try:
+                self.server.node()
+                self.assertIsNone(victim.poll(), "a get is no patch")
+                with self.assertRaises(harness.http.client.RemoteDisconnected):
+                    self.server.raw("PATCH", NODE, {"metadata": {"labels": {"struck": "yes"}}}, "application/merge-patch+json")
+                self.assertEqual(victim.wait(10), -signal.SIGKILL)
+                self.assertEqual("struck" in self.server.node()["metadata"].get("labels", {}), commit)
+            finally:
+                victim.kill()
+                victim.wait()
+
     def test_lost_answer_of_a_write(self):
         self.server.ctl("fault", "reset", "--commit", "--verb", "patch")
         with self.assertRaises(ConnectionResetError):

@@ -155,16 +155,41 @@ static void the_trace_tells_what_happened(void **state)
     bench_free(&b);
 }
 
+static void events_tell_resets_and_modes(void **state)
+{
+    (void)state;
+    struct bench b = bench_new();
+    struct model_event e[8];
+    uint64_t cursor = 0;
+    assert_int_equal(model_set_knob(b.m, b.h100, KNOB_CCM, 1), 0);
+    assert_int_equal(model_set_knob(b.m, b.h100, KNOB_CCM, 1), 0);
+    model_reset(b.m, b.h100, MODEL_RESET_FLR);
+    assert_int_equal(model_events_read(b.m, &cursor, e, 8), 2);
+    assert_false(e[0].reset);
+    assert_int_equal(e[0].active, MODEL_MODE_OFF);
+    assert_int_equal(e[0].pending, MODEL_MODE_ON);
+    assert_true(e[1].reset);
+    assert_int_equal(e[1].number, 2);
+    assert_int_equal(e[1].active, MODEL_MODE_ON);
+    assert_true(e[1].booted_ns >= e[1].time_ns);
+    for (int i = 0; i < 3000; i++)
+        model_reset(b.m, b.h100, MODEL_RESET_FLR);
+    cursor = 5;
+    assert_int_equal(model_events_read(b.m, &cursor, e, 8), 8);
+    assert_int_equal(e[0].number, 3002 - 2048 + 1);
+    bench_free(&b);
+}
+
 static void the_kill_counter_strikes_once(void **state)
 {
     (void)state;
     struct bench b = bench_new();
-    assert_false(model_kill_due(b.m));
-    model_kill_at(b.m, 3);
-    assert_false(model_kill_due(b.m));
-    assert_false(model_kill_due(b.m));
-    assert_true(model_kill_due(b.m));
-    assert_false(model_kill_due(b.m));
+    assert_int_equal(model_kill_due(b.m), MODEL_KILL_NONE);
+    model_kill_at(b.m, 3, MODEL_KILL_PARENT);
+    assert_int_equal(model_kill_due(b.m), MODEL_KILL_NONE);
+    assert_int_equal(model_kill_due(b.m), MODEL_KILL_NONE);
+    assert_int_equal(model_kill_due(b.m), MODEL_KILL_PARENT);
+    assert_int_equal(model_kill_due(b.m), MODEL_KILL_NONE);
     bench_free(&b);
 }
 
@@ -197,6 +222,7 @@ int main(void)
         cmocka_unit_test(accesses_of_many_processes_are_all_seen),
         cmocka_unit_test(every_fault_and_delay_has_a_name),
         cmocka_unit_test(the_trace_tells_what_happened),
+        cmocka_unit_test(events_tell_resets_and_modes),
         cmocka_unit_test(the_kill_counter_strikes_once),
         cmocka_unit_test(a_full_node_refuses_more),
     };

@@ -41,7 +41,7 @@ def call(directory, method, path, body=None):
 def _fault(a):
     spec = {"kind": a.kind}
     for key in ("verb", "method", "path", "resource", "user", "times", "skip", "code", "message", "reason", "retry_after",
-                "bytes", "ms", "mib", "location", "body", "content_type", "name", "mode"):
+                "bytes", "ms", "mib", "location", "body", "content_type", "name", "mode", "pid"):
         value = getattr(a, key)
         if value is not None:
             spec[key] = value
@@ -88,6 +88,7 @@ def parser():
     f.add_argument("--content-type")
     f.add_argument("--name", help="name of the wrong node")
     f.add_argument("--mode", help="nvidia.com/cc.mode of the wrong node")
+    f.add_argument("--pid", type=int, help="of the client to kill")
     f.add_argument("--commit", action="store_true", help="the request has its effect, only the answer is bad")
     c = add("clear", "remove fault rules", lambda a: call(a.dir, "DELETE", f"faults/{a.id}" if a.id else "faults"))
     c.add_argument("id", nargs="?", type=int)

@@ -4,6 +4,8 @@ import asyncio
 import fnmatch
 import itertools
 import json
+import os
+import signal
 
 from .http import Hangup, Reply
 from .status import status_object
@@ -23,6 +25,7 @@ KINDS = {
     "empty": "200 with an empty body",
     "redirect": "302 to `location`",
     "wrong-node": "200 with the Node of another name",
+    "kill": "SIGKILL to process `pid` when the request has arrived (`commit`: when it has had its effect), no answer",
     "body": "`code` (default 200) with the given `body` and `content_type`",
 }
 _REPLACES = {"status", "malformed", "huge", "html", "empty", "redirect", "wrong-node", "body"}
@@ -37,6 +40,8 @@ class Rule:
             raise ValueError(f"unknown fault {spec.get('kind')!r}: one of {', '.join(KINDS)}")
         if spec["kind"] == "status" and not isinstance(spec.get("code"), int):
             raise ValueError("a fault of kind status needs a code")
+        if spec["kind"] == "kill" and (not isinstance(spec.get("pid"), int) or spec["pid"] <= 1):
+            raise ValueError("a fault of kind kill needs the pid of a process")
         self.id = next(self.ids)
         self.spec = spec
         self.kind = spec["kind"]
@@ -78,7 +83,7 @@ class Rule:
             return bool(self.spec["commit"])
         if self.kind in _CUTS:
             return int(self.spec.get("bytes", 0)) > 0
-        return self.kind not in _REPLACES
+        return self.kind not in _REPLACES and self.kind != "kill"
 
     def reply(self):
         """The answer instead of the true one, or None."""
@@ -131,12 +136,25 @@ class Rule:
             output.drip = (int(s.get("bytes", 1)), int(s.get("ms", 50)) / 1000)
         elif self.kind in _CUTS:
             output.cut = (int(s.get("bytes", 0)), _CUTS[self.kind])
+        elif self.kind == "kill" and not self.performs():
+            self._strike()
 
     def shape(self, output, reply):
         """Faults that need to know the answer's size."""
         if self.kind == "truncate":
             size = int(self.spec.get("bytes", 0)) or (200 + len(reply.body) // 2 if reply else 400)
             output.cut = (size, "close")
+        elif self.kind == "kill":
+            if self.performs():
+                self._strike()
+            output.cut = (0, "close")
+
+    def _strike(self):
+        """Crash tests: the client dies at this very request, not some milliseconds later."""
+        try:
+            os.kill(int(self.spec["pid"]), signal.SIGKILL)
+        except ProcessLookupError:
+            pass
 
 
 class Faults:
