@@ -62,7 +62,8 @@ def build(name, files, command, product, env):
     if result.returncode != 0:
         text = result.stdout.strip()
         away = ("dial tcp", "no such host", "403 Forbidden", "i/o timeout", "Could not resolve", "failed to download",
-                "unable to update registry", "failed to get `", "connection refused")
+                "unable to update registry", "failed to get `", "connection refused",
+                "lookup disabled by GOPROXY")
         if any(sign in text for sign in away):
             shutil.rmtree(place, ignore_errors=True)
             cannot(f"the registry does not answer for reader {name}: {text.splitlines()[-1]}")
