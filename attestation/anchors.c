@@ -12,6 +12,11 @@
 /* SHA-256 of the DER, REF-A 3.2; computed from three independent repositories there */
 #define CCN_PIN_DEVICE "102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48"
 #define CCN_PIN_RIM "12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1"
+#define CCN_ROOT_MILAN CCN_ROOTS "/amd-milan-ask-ark-asvk.pem"
+/* likewise, REF-A 8.3 */
+#define CCN_PIN_MILAN_ASK "67d303bd3905fd38db8b20e0793699870e7fa612eaad5dec358293fd8c0bac1b"
+#define CCN_PIN_MILAN_ARK "69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd"
+#define CCN_PIN_MILAN_ASVK "c5e081f59b7efab1fe2f8b505e159704e72f29cab7ef7cf628a05a42439082f5"
 #endif
 
 #define EMBED(symbol, file)                                                                        \
@@ -20,7 +25,7 @@
 
 EMBED(pem_device, CCN_ROOT_DEVICE);
 EMBED(pem_rim, CCN_ROOT_RIM);
-EMBED(pem_milan, CCN_ROOTS "/amd-milan-ask-ark-asvk.pem");
+EMBED(pem_milan, CCN_ROOT_MILAN);
 EMBED(pem_genoa, CCN_ROOTS "/amd-genoa-ask-ark-asvk.pem");
 EMBED(pem_turin, CCN_ROOTS "/amd-turin-ask-ark-asvk.pem");
 
@@ -28,9 +33,7 @@ EMBED(pem_turin, CCN_ROOTS "/amd-turin-ask-ark-asvk.pem");
 static const struct {
     const char *product, *pem, *ask, *ark, *asvk;
 } amd[] = {
-    {"Milan", pem_milan, "67d303bd3905fd38db8b20e0793699870e7fa612eaad5dec358293fd8c0bac1b",
-     "69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd",
-     "c5e081f59b7efab1fe2f8b505e159704e72f29cab7ef7cf628a05a42439082f5"},
+    {"Milan", pem_milan, CCN_PIN_MILAN_ASK, CCN_PIN_MILAN_ARK, CCN_PIN_MILAN_ASVK},
     {"Genoa", pem_genoa, "5464738c1546aed5f2cecf1dc98c5c960a92e8913238a61711bc90ec6e828521",
      "4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1",
      "197e610743a917d6b9bb982a5a9226ccc0a15b611be0619e626aca9151457372"},

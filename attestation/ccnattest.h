@@ -28,6 +28,7 @@
 #define ATT_RIM_MAX (1u << 20) /* REF-A 4.5 step 1 */
 #define ATT_OCSP_MAX (64u << 10)
 #define ATT_DEVICES_MAX 32
+#define ATT_ISSUER_DEFAULT "CCNODE-ATTEST" /* iss of our own tokens */
 
 /* A block of memory that the receiver frees with att_bytes_done(). */
 struct att_bytes {
@@ -246,5 +247,14 @@ struct att_token_options {
 /* att_check_token() - every check of REF-A 6.3 and 9.4. Claims of the verdict are those of the token. */
 int att_check_token(const struct att_token_options *options, const struct att_text *token,
                     const struct att_text *jwks, struct att_verdict **ret, struct err *err);
+/**
+ * att_check_tee() - a token made with an SEV-SNP report (attest --with-tee): the report is the only trust root, no key set
+ * is needed. Token as att_check_token(), with the key that the report covers; nonce, key and GPU evidence against
+ * REPORT_DATA (REF-A 8.5); the report against its certificate and AMD's pinned roots.
+ * @options: nonce is the relying party's own and required
+ * @vcek: DER or PEM; NULL: from the host's table in the token
+ */
+int att_check_tee(const struct att_token_options *options, const struct att_text *token,
+                  const struct att_text *vcek, struct att_verdict **ret, struct err *err);
 
 #endif

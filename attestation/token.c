@@ -15,7 +15,6 @@
 #define TOKEN_MAX (4u << 20)
 #define LIFETIME 3600
 #define SKEW 120
-#define DEFAULT_ISSUER "CCNODE-ATTEST"
 
 static void digest_of(const char *token, char ret[65])
 {
@@ -96,7 +95,7 @@ int att_token_make(const struct att_verdict *verdict, const struct att_key *key,
 {
     if (!verdict->claims[ATT_CLAIMS_V3] || !verdict->claims[ATT_CLAIMS_OVERALL])
         return err_set(err, EINVAL, "the verdict has no claims");
-    struct making m = {verdict, key, source, issuer ? issuer : DEFAULT_ISSUER, now};
+    struct making m = {verdict, key, source, issuer ? issuer : ATT_ISSUER_DEFAULT, now};
     AUTO_JSON struct json_object *overall = copy(verdict->claims[ATT_CLAIMS_OVERALL]);
     AUTO_JSON struct json_object *list = json_object_new_array();
     AUTO_JSON struct json_object *more = extra ? json_tokener_parse(extra) : NULL;

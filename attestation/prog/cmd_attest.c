@@ -48,7 +48,7 @@ static int choose_nonce(struct run *run, char hex[2 * ATT_NONCE_SIZE + 1], struc
         return -err->code;
     hex_encode(nonce, sizeof nonce, hex);
     if (run->opts.with_tee)
-        tee_gpu_nonce(hex, att_key_jwk(run->key), nonce);
+        binding_gpu_nonce(hex, att_key_jwk(run->key), nonce);
     memcpy(run->c.nonce, nonce, sizeof nonce);
     memcpy(run->opts.nonce_bytes, nonce, sizeof nonce);
     run->opts.has_nonce = true;
@@ -88,7 +88,7 @@ static int bind_tee(struct run *run, const char *nonce_hex, struct err *err)
     json_object_object_add(map, "nvidia", coco);
     const char *evidence = json_object_to_json_string_ext(map, JSON_C_TO_STRING_PLAIN |
                                                                    JSON_C_TO_STRING_NOSLASHESCAPE);
-    tee_report_data(evidence, nonce_hex, att_key_jwk(run->key), data);
+    binding_report_data(evidence, nonce_hex, att_key_jwk(run->key), data);
     int r = tee_report(run->opts.host_root, data, &report, &certs, err);
     if (r == 0) {
         struct json_object *o = json_object_new_object(), *tee = json_object_new_object();
@@ -100,7 +100,7 @@ static int bind_tee(struct run *run, const char *nonce_hex, struct err *err)
         json_object_object_add(tee, "nonce", json_object_new_string(nonce_hex));
         json_object_object_add(tee, "tee-pubkey", json_tokener_parse(att_key_jwk(run->key)));
         json_object_object_add(tee, "additional-evidence", json_object_new_string(evidence));
-        json_object_object_add(o, "x-ccnode-tee", tee);
+        json_object_object_add(o, BINDING_CLAIM, tee);
         run->extra = xstrdup(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
                                                                    JSON_C_TO_STRING_NOSLASHESCAPE));
         json_object_put(o);

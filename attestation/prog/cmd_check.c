@@ -129,6 +129,23 @@ static int stage_snp(const struct opts *opts, const struct att_options *options,
                 : -err->code;
 }
 
+/* the token's own key, tied to the processor: no key set, no other trust */
+static int stage_tee(const struct opts *opts, const struct att_options *options, struct inputs *in,
+                     struct att_verdict **ret, struct err *err)
+{
+    const struct att_text *token = input(in, opts->token, "--token", err);
+    const struct att_text *vcek = NULL;
+    if (!token || (opts->vcek && !(vcek = input(in, opts->vcek, "--vcek", err))))
+        return -err->code;
+    struct att_token_options token_options = {
+        .nonce = options->nonce,
+        .at = options->at,
+        .issuer = opts->issuer ? opts->issuer : ATT_ISSUER_DEFAULT,
+        .devices = opts->n_gpus + opts->n_switches,
+    };
+    return att_check_tee(&token_options, token, vcek, ret, err);
+}
+
 static const struct {
     const char *name;
     stage_fn *run;
@@ -136,7 +153,7 @@ static const struct {
     {"report", stage_report}, {"chain", stage_chain},
     {"rim", stage_rim},       {"rim-reply", stage_rim_reply},
     {"ocsp", stage_ocsp},     {"policy", stage_policy},
-    {"snp", stage_snp},
+    {"snp", stage_snp},       {"tee", stage_tee},
 };
 
 static int run_stage(const struct opts *opts, stage_fn *run)
@@ -168,6 +185,6 @@ int cmd_check(const struct opts *opts)
         if (strcmp(opts->args[0], stages[i].name) == 0)
             return run_stage(opts, stages[i].run);
     (void)err_set(&err, EINVAL,
-                  "check needs a stage: report, chain, rim, rim-reply, ocsp, policy or snp");
+                  "check needs a stage: report, chain, rim, rim-reply, ocsp, policy, snp or tee");
     return complain(EXIT_USAGE, &err);
 }

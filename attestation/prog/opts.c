@@ -104,7 +104,7 @@ void opts_help(void)
            "  attest          collect, verify, appraise; --set-ready makes it a gate\n"
            "  validate-token  judge a detached EAT\n"
            "  status, ready   CC mode and ready state; \"ready set\" opens it after attest\n"
-           "  check report|chain|rim|rim-reply|ocsp|policy|snp   one stage alone on files\n\n"
+           "  check report|chain|rim|rim-reply|ocsp|policy|snp|tee   one stage alone on files\n\n"
            "exit status: 0 accepted, 1 rejected, 2 usage, 3 collection failed, 4 service failed, "
            "5 policy, 6 ready state\n\noptions:\n");
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)

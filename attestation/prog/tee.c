@@ -2,12 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <json-c/json.h>
 #include <linux/sev-guest.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 
 #include "base/auto.h"
@@ -17,40 +16,6 @@
 #define REPORT_SIZE 1184
 #define BLOB_MAX (64u << 10)
 static const char tsm[] = "/sys/kernel/config/tsm/report";
-
-/* Transcript ------------------------------------------------------------------------------------------------------ */
-
-static void sha384(const char *text, uint8_t ret[48])
-{
-    if (EVP_Digest(text, strlen(text), ret, NULL, EVP_sha384(), NULL) != 1)
-        abort();
-}
-
-static char *json_string(const char *text)
-{
-    struct json_object *o = json_object_new_string(text);
-    char *quoted = xstrdup(json_object_to_json_string_ext(o, JSON_C_TO_STRING_NOSLASHESCAPE));
-    json_object_put(o);
-    return quoted;
-}
-
-void tee_gpu_nonce(const char *nonce_hex, const char *jwk, uint8_t ret[ATT_NONCE_SIZE])
-{
-    uint8_t digest[48];
-    AUTO_FREE char *text = xasprintf("{\"nonce\":\"%s\",\"tee-pubkey\":%s}", nonce_hex, jwk);
-    sha384(text, digest);
-    memcpy(ret, digest, ATT_NONCE_SIZE);
-}
-
-void tee_report_data(const char *evidence, const char *nonce_hex, const char *jwk,
-                     uint8_t ret[TEE_DATA_SIZE])
-{
-    AUTO_FREE char *quoted = json_string(evidence);
-    AUTO_FREE char *text = xasprintf(
-        "{\"additional-evidence\":%s,\"nonce\":\"%s\",\"tee-pubkey\":%s}", quoted, nonce_hex, jwk);
-    memset(ret, 0, TEE_DATA_SIZE);
-    sha384(text, ret);
-}
 
 /* configfs-tsm ---------------------------------------------------------------------------------------------------- */
 
@@ -108,14 +73,21 @@ static int from_tsm(const struct host *host, const uint8_t *data, struct att_byt
 {
     AUTO_CLOSE int parent = host_open_dir(host, tsm, err);
     char name[32];
+    uint8_t random[8];
     if (parent < 0)
         return parent == -ENOENT ? -ENODEV : parent;
-    (void)snprintf(name, sizeof name, "ccnode-%d", (int)getpid());
+    /* not the process id: it is 1 in every container, and a killed run leaves its entry behind */
+    int r = getrandom(random, sizeof random, 0) == (ssize_t)sizeof random
+                ? 0
+                : err_errno(err, "getrandom");
+    if (r < 0)
+        return r;
+    (void)snprintf(name, sizeof name, "ccnode-");
+    hex_encode(random, sizeof random, name + strlen(name));
     if (mkdirat(parent, name, 0700) < 0)
-        return err_errno(err, "%s/%s", tsm, name);
+        return errno == ENXIO ? -ENODEV : err_errno(err, "%s/%s", tsm, name); /* no provider */
     AUTO_CLOSE int dir = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int r =
-        dir < 0 ? err_errno(err, "%s/%s", tsm, name) : read_entry(dir, data, report, certs, err);
+    r = dir < 0 ? err_errno(err, "%s/%s", tsm, name) : read_entry(dir, data, report, certs, err);
     (void)unlinkat(parent, name, AT_REMOVEDIR);
     return r;
 }
