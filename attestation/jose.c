@@ -4,6 +4,7 @@
 #include <openssl/ec.h>
 #include <openssl/ecdsa.h>
 #include <openssl/x509.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "attestation/b64.h"
@@ -216,8 +217,29 @@ static int decode_json(const char *text, size_t len, struct json_object **ret, s
     return r;
 }
 
-static int key_of_header(struct json_object *jwks, const char *text, size_t len, EVP_PKEY **ret,
-                         struct err *err)
+void jose_set_done(struct jose_set *set)
+{
+    EVP_PKEY_free(set->key);
+    *set = (struct jose_set){0};
+}
+
+static int select_key(struct jose_set *set, const char *kid, struct err *err)
+{
+    EVP_PKEY *key = NULL;
+    if (set->key && strcmp(set->kid, kid) == 0)
+        return 0;
+    if (strlen(kid) >= sizeof set->kid)
+        return err_set(err, EACCES, "key name of %zu characters", strlen(kid));
+    int r = find_key(set->json, kid, &key, err);
+    if (r < 0)
+        return r;
+    EVP_PKEY_free(set->key);
+    set->key = key;
+    (void)snprintf(set->kid, sizeof set->kid, "%s", kid);
+    return 0;
+}
+
+static int key_of_header(struct jose_set *set, const char *text, size_t len, struct err *err)
 {
     AUTO_JSON struct json_object *header = NULL;
     int r = decode_json(text, len, &header, err);
@@ -231,23 +253,21 @@ static int key_of_header(struct json_object *jwks, const char *text, size_t len,
         return err_set(err, EACCES, "the header has critical extensions, none is known");
     if (!kid)
         return err_set(err, EACCES, "the header names no key (kid)");
-    return find_key(jwks, kid, ret, err);
+    return select_key(set, kid, err);
 }
 
-int jose_verify(struct json_object *jwks, const char *token, struct json_object **ret,
-                struct err *err)
+int jose_verify(struct jose_set *set, const char *token, struct json_object **ret, struct err *err)
 {
     const char *first = strchr(token, '.'), *second = first ? strchr(first + 1, '.') : NULL;
     if (!second || strchr(second + 1, '.'))
         return err_set(err, EINVAL, "a token has three parts");
-    AUTO(auto_pkey) EVP_PKEY *key = NULL;
-    int r = key_of_header(jwks, token, (size_t)(first - token), &key, err);
+    int r = key_of_header(set, token, (size_t)(first - token), err);
     if (r < 0)
         return r;
     struct att_bytes sig = {0};
     r = b64url_decode(second + 1, strlen(second + 1), 2 * COORDINATE, &sig, err);
     bool ok = r == 0 && sig.len == 2 * COORDINATE &&
-              ecdsa_p384(key, (const uint8_t *)token, (size_t)(second - token), sig.data);
+              ecdsa_p384(set->key, (const uint8_t *)token, (size_t)(second - token), sig.data);
     att_bytes_done(&sig);
     if (!ok)
         return err_set(err, EACCES, "the signature does not verify");

@@ -130,7 +130,7 @@ int att_token_make(const struct att_verdict *verdict, const struct att_key *key,
 
 struct checking {
     const struct att_token_options *options;
-    struct json_object *jwks;
+    struct jose_set keys;
     struct att_verdict *v;
     char nonce[2 * ATT_NONCE_SIZE + 1]; /* expected; the overall token's when none was given */
 };
@@ -189,7 +189,7 @@ static struct json_object *open_token(struct checking *c, struct json_object *te
         return NULL;
     }
     const char *token = json_object_get_string(text);
-    int r = jose_verify(c->jwks, token, &claims, &err);
+    int r = jose_verify(&c->keys, token, &claims, &err);
     if (r < 0) {
         (void)trail_fail(c->v, ATT_ERR_TOKEN, r == -EACCES ? "token.signature" : "token.form", "%s",
                          err.msg);
@@ -337,8 +337,9 @@ int att_check_token(const struct att_token_options *options, const struct att_te
     else if (jsonin_parse(token->text, token->len, TOKEN_MAX, &root, err) < 0)
         (void)trail_fail(c.v, ATT_ERR_JSON, "token.form", "%s: %s", token->name, err->msg);
     else {
-        c.jwks = keys;
+        c.keys.json = keys;
         (void)check_bundle(&c, root);
+        jose_set_done(&c.keys);
     }
     *ret = c.v;
     return 0;
