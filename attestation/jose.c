@@ -1,6 +1,7 @@
 #include "attestation/jose.h"
 
 #include <errno.h>
+#include <openssl/core_names.h>
 #include <openssl/ec.h>
 #include <openssl/ecdsa.h>
 #include <openssl/x509.h>
@@ -15,10 +16,7 @@
 #define TOKEN_MAX (1u << 20)
 #define COORDINATE 48
 
-/* SubjectPublicKeyInfo of an uncompressed P-384 point, before its 96 bytes */
-static const uint8_t spki_head[] = {0x30, 0x76, 0x30, 0x10, 0x06, 0x07, 0x2a, 0x86,
-                                    0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b,
-                                    0x81, 0x04, 0x00, 0x22, 0x03, 0x62, 0x00, 0x04};
+#define SPKI_HEAD 24 /* bytes before the 96 of the point in a SubjectPublicKeyInfo of P-384 */
 
 static void auto_pkey(EVP_PKEY **key)
 {
@@ -32,9 +30,9 @@ static void fill_jwk(struct att_key *key)
     uint8_t digest[32];
     unsigned char *der = NULL;
     int n = i2d_PUBKEY(key->pkey, &der);
-    if (n != (int)sizeof spki_head + 2 * COORDINATE)
+    if (n != SPKI_HEAD + 2 * COORDINATE)
         abort();
-    const uint8_t *point = der + sizeof spki_head;
+    const uint8_t *point = der + SPKI_HEAD;
     AUTO_FREE char *x = b64url_encode(point, COORDINATE);
     AUTO_FREE char *y = b64url_encode(point + COORDINATE, COORDINATE);
     /* members sorted, no spaces: the form RFC 7638 hashes */
@@ -159,20 +157,37 @@ static bool member_is(struct json_object *jwk, const char *name, const char *wan
     return text ? strcmp(text, want) == 0 : optional && !jsonin_member(jwk, name);
 }
 
+/* from the point itself: the decoders would try every format they know first. NULL when it is not on the curve. */
+static EVP_PKEY *key_of_point(const uint8_t point[1 + 2 * COORDINATE])
+{
+    EVP_PKEY *key = NULL;
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "EC", NULL);
+    uint8_t octets[1 + 2 * COORDINATE];
+    char group[] = "P-384";
+    memcpy(octets, point, sizeof octets);
+    OSSL_PARAM params[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, group, 0),
+        OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, octets, sizeof octets),
+        OSSL_PARAM_construct_end()};
+    if (!ctx || EVP_PKEY_fromdata_init(ctx) != 1 ||
+        EVP_PKEY_fromdata(ctx, &key, EVP_PKEY_PUBLIC_KEY, params) != 1)
+        key = NULL;
+    EVP_PKEY_CTX_free(ctx);
+    return key;
+}
+
 static int key_of_jwk(struct json_object *jwk, EVP_PKEY **ret, struct err *err)
 {
-    uint8_t spki[sizeof spki_head + 2 * COORDINATE];
+    uint8_t point[1 + 2 * COORDINATE] = {0x04};
     if (!member_is(jwk, "kty", "EC", false) || !member_is(jwk, "crv", "P-384", false) ||
         !member_is(jwk, "alg", "ES384", true) || !member_is(jwk, "use", "sig", true))
         return err_set(err, EACCES, "the key is not a P-384 signing key");
-    memcpy(spki, spki_head, sizeof spki_head);
-    int r = coordinate(jwk, "x", spki + sizeof spki_head, err);
+    int r = coordinate(jwk, "x", point + 1, err);
     if (r == 0)
-        r = coordinate(jwk, "y", spki + sizeof spki_head + COORDINATE, err);
+        r = coordinate(jwk, "y", point + 1 + COORDINATE, err);
     if (r < 0)
         return r;
-    const uint8_t *p = spki;
-    AUTO(auto_pkey) EVP_PKEY *key = d2i_PUBKEY(NULL, &p, sizeof spki);
+    AUTO(auto_pkey) EVP_PKEY *key = key_of_point(point);
     if (!key)
         return err_set(err, EACCES, "the key is no point of P-384");
     if (!certificate_agrees(jwk, key))
