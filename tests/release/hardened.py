@@ -8,6 +8,11 @@ import sys
 import tempfile
 
 
+# parts of the simulated node that cannot be: the trap runs in signal handlers of other programs, before their thread data may be
+# used; the stand-in for modprobe is static, because it runs in a root without libraries
+EXCUSED = {"libccnode-sim-trap.so": {"has no stack protector"}, "ccnode-sim-modprobe": None}
+
+
 def readelf(path, *options):
     return subprocess.run(["readelf", "-W", *options, path], capture_output=True, text=True, check=True).stdout
 
@@ -38,6 +43,11 @@ def faults(path):
         yield "carries a sanitizer"
 
 
+def unexcused(path):
+    excuse = EXCUSED.get(os.path.basename(path), set())
+    return [] if excuse is None else [fault for fault in faults(path) if fault not in excuse]
+
+
 def installed(build, prefix):
     subprocess.run(["cmake", "--install", build, "--prefix", prefix], check=True, stdout=subprocess.DEVNULL)
     for folder, _, names in os.walk(prefix):
@@ -51,7 +61,7 @@ def installed(build, prefix):
 def main():
     with tempfile.TemporaryDirectory() as prefix:
         paths = sorted(installed(sys.argv[1], prefix))
-        wrong = [f"{os.path.relpath(path, prefix)} {fault}" for path in paths for fault in faults(path)]
+        wrong = [f"{os.path.relpath(path, prefix)} {fault}" for path in paths for fault in unexcused(path)]
         names = ", ".join(os.path.relpath(path, prefix) for path in paths)
     if not paths:
         wrong.append("nothing is installed")
