@@ -67,7 +67,7 @@ def requests():
     total, writes = measure.requests_per_change()
     theirs = peer(peers.manager_requests)
     row("API requests per mode change", "≤ 6", f"{total} ({writes} writes)", total <= 6,
-        "" if theirs is None else f"cc-manager {theirs[0]} ({theirs[1]} writes)")
+        "" if theirs is None else f"cc-manager {theirs[0]} ({theirs[1]} writes), without eviction")
 
 
 def withdrawal():
