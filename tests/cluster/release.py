@@ -66,8 +66,7 @@ class Release:
         until("the agent's pod is gone", lambda: not self.pods())
 
     def pods(self):
-        return [p for p in self.cluster.get("pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=ccnode")["items"]
-                if "component" not in "".join(p["metadata"]["labels"])]
+        return self.cluster.get("pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=ccnode")["items"]
 
     def pod(self):
         """Name of the agent's running pod on the node."""
