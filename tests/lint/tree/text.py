@@ -12,7 +12,7 @@ BANNED = [
     (re.compile(r"/wor[k]/|/roo[t]/\.|/hom[e]/[a-z]"), "a path of somebody's machine"),
     (re.compile(r"\b(TOD[O]|FIXM[E]|XX[X])\b"), "unfinished work: finish it or write down the limit"),
     (re.compile(r"^(<{7}|>{7}) ", re.M), "a merge conflict"),
-    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KE[Y]"), "a private key"),
+    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KE[Y]-----\s+[A-Za-z0-9+/]{40}"), "a private key"),
 ]
 BLANKS = re.compile(r"[ \t]+$", re.M)
 # saved inputs are bytes, go.sum and captured documents are as their makers wrote them
