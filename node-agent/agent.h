@@ -110,9 +110,8 @@ struct agent {
 
     struct look *look; /* at the users, under way */
     bool users_wanted;
-    int64_t look_started_ms;
     uint64_t seq, observed_seq; /* looks at sysfs so far; the one that `observed` is from */
-    int64_t users_looked_ms; /* when the last finished look at holders and pods began; 0 = never */
+    int64_t users_looked_ms; /* when the last look at holders and pods had ended; 0 = never */
     struct loop_timer *pass_timer, *tick_timer;
     int64_t kicked_for_ms; /* when pass_timer is due */
 

@@ -6,7 +6,9 @@
 #include "base/log.h"
 #include "node-agent/agent.h"
 
-#define FRESH_MS 300 /* a look at the users that is older does not count before a change */
+/* A look at the users that ended longer ago does not count before a change; how long it took does not matter, since the
+ * devices are withdrawn before it begins. */
+#define FRESH_MS 300
 #define SETTLE_MS 20 /* devices that end within that time are published together */
 #define SOFT_RETRY_MS                                                                              \
     300 /* somebody else has it at this moment: another worker, a user who was quick */

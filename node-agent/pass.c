@@ -158,7 +158,7 @@ static void on_users(void *arg, int r, const struct observed *observed, const st
     struct agent *agent = arg;
     agent->look = NULL;
     if (r == 0)
-        agent->users_looked_ms = agent->look_started_ms;
+        agent->users_looked_ms = loop_now_ms(agent->loop);
     on_seen(agent, r, observed, err);
     if (agent->users_wanted)
         agent_kick(agent, LOOK_USERS, 0);
@@ -171,7 +171,6 @@ static void look_at_users(struct agent *agent)
     for (size_t i = 0; i < agent->n_tracks; i++)
         agent->tracks[i].withdrawn = !serving_wants(agent->serving, agent->tracks[i].bdf);
     agent->users_wanted = false;
-    agent->look_started_ms = loop_now_ms(agent->loop);
     agent->look = observe_start(agent->workers, &agent->host, agent->loop, &request, &agent->memory,
                                 &agent->journal, on_users, agent);
 }

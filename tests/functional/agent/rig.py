@@ -59,6 +59,22 @@ def same(got, want, what=""):
     assert got == want, f"{what}: {got!r}, not {want!r}"
 
 
+def children(pid):
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as f:
+            return [int(x) for x in f.read().split()]
+    except FileNotFoundError:
+        return []
+
+
+def comm(pid):
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8") as f:
+            return f.read().strip()
+    except FileNotFoundError:
+        return ""
+
+
 class Kubelet(standin.Kubelet):
     """Its directories are those of the simulated node."""
 
@@ -198,8 +214,11 @@ class Bench:
         return took
 
     def kill_agent(self):
-        """kill -9, as a crash."""
+        """kill -9, as a crash. Under strace the agent is its child, and lives on when only strace is killed."""
         if self.agent:
+            for pid in children(self.agent.pid):
+                if comm(pid) == "ccnode-agent":
+                    os.kill(pid, signal.SIGKILL)
             self.agent.kill()
             self.agent.wait()
             self.agent = None
