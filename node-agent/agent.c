@@ -142,6 +142,11 @@ static void on_hotplug(void *arg)
         agent_kick(agent, LOOK_SYSFS, 200);
 }
 
+static void on_runtime(void *arg)
+{
+    agent_decide(arg); /* nothing of the host has changed */
+}
+
 static void on_released(void *arg, const char *bdf)
 {
     struct agent *agent = arg;
@@ -175,6 +180,7 @@ static void on_config(void *arg)
     log_setup(config.log_level, config.log_format);
     log_info("configuration is read again", "file", agent->options.config_path, NULL);
     evict_forget(agent->evict);
+    runtime_configure(agent->runtime, agent->config.cri_socket, agent->config.cdi_directory);
     agent_decide(agent);
     agent_kick(agent, LOOK_SYSFS, 0);
 }
@@ -365,6 +371,14 @@ static int start_parts(struct agent *agent, struct err *err)
     struct evict_options evict = {
         .loop = agent->loop, .kube = agent->kube, .on_done = on_evicted, .arg = agent};
     agent->evict = evict_new(&evict);
+    struct runtime_options runtime = {.loop = agent->loop,
+                                      .rpc = agent->rpc,
+                                      .host = &agent->host,
+                                      .on_change = on_runtime,
+                                      .arg = agent};
+    agent->runtime = runtime_new(&runtime);
+    if (!agent->options.explain)
+        runtime_configure(agent->runtime, agent->config.cri_socket, agent->config.cdi_directory);
     agent->hotplug = hotplug_new(agent->loop, &agent->host, on_hotplug, agent);
     if (agent->options.config_path && !agent->options.explain) {
         agent->reload = reload_new(agent->loop, agent->options.config_path, on_config, agent, err);
@@ -398,6 +412,7 @@ static void end(struct agent *agent)
     httpd_free(agent->httpd);
     reload_free(agent->reload);
     hotplug_free(agent->hotplug);
+    runtime_free(agent->runtime);
     kube_free(agent->kube);
     publisher_free(agent->publisher);
     operands_free(agent->operands);

@@ -36,6 +36,7 @@
 #include "node-agent/operands.h"
 #include "node-agent/publisher.h"
 #include "node-agent/reload.h"
+#include "node-agent/runtime.h"
 #include "node-agent/serving.h"
 
 struct agent_options {
@@ -89,6 +90,9 @@ struct agent {
     struct operands *operands;
     struct evict *evict;
     struct hotplug *hotplug;
+    struct runtime *runtime;
+    struct runtime_advice advice;
+    char told_advice[sizeof((struct runtime_advice *)0)->text];
     struct reload *reload;
     struct httpd *httpd;
     struct agent_metrics metrics;

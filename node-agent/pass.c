@@ -255,6 +255,29 @@ static void find_trouble(struct agent *agent)
                     "that kubelet runs and that devicePlugin.directory is right");
 }
 
+/* What pods on this node will need of the container runtime. */
+static void judge_runtime(struct agent *agent)
+{
+    bool confidential = false;
+    for (size_t i = 0; i < agent->observed->n; i++) {
+        const struct device_intent *wish = &agent->intent->devices[i];
+        confidential = confidential || (wish->managed && wish->mode != CC_MODE_OFF &&
+                                        wish->mode != CC_MODE_UNKNOWN);
+    }
+    bool serving = agent->intent->serve && !agent->intent->hands_off;
+    struct runtime_needs needs = {
+        .tee = !confidential          ? NULL
+               : agent->observed->snp ? "snp"
+               : agent->observed->tdx ? "tdx"
+                                      : NULL,
+        .cdi_dir = agent->config.cdi_enabled ? agent->config.cdi_directory : NULL,
+        .runtime_injects = agent->config.cdi_devices,
+    };
+    agent->advice = (struct runtime_advice){0};
+    if (serving && agent->kube)
+        runtime_judge(runtime_facts(agent->runtime), &needs, &agent->advice);
+}
+
 static void publish(struct agent *agent)
 {
     for (size_t i = 0; i < agent->observed->n; i++) {
@@ -279,6 +302,7 @@ static void publish(struct agent *agent)
         .devices = agent->publish_devices,
         .trouble_reason = agent->trouble_reason,
         .trouble = agent->trouble,
+        .advice = &agent->advice,
     };
     publish_done(&agent->published);
     publish_derive(&in, &agent->published);
@@ -318,6 +342,7 @@ void agent_decide(struct agent *agent)
     if (!blind) {
         offer(agent);
         find_trouble(agent);
+        judge_runtime(agent);
         publish(agent);
         if (agent->plan->evict && agent->evict)
             (void)evict_run(agent->evict, agent->plan, agent->observed,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/auto.h"
+#include "node-agent/runtime.h"
 
 struct tally {
     size_t managed, gpus, acting, changing, failed, busy, pending, querying, in_place, offered;
@@ -352,6 +353,12 @@ static void describe_state(const struct publish_input *in, const struct tally *t
         list_devices(in, "busy", ret);
     if (*in->trouble_reason && strcmp(ret->cond_reason, in->trouble_reason) != 0)
         append(ret, in->trouble);
+    if (!in->advice || !*in->advice->text)
+        return;
+    /* what has to be mended first keeps the reason */
+    if (in->advice->blocks && strcmp(ret->cond_reason, "Ready") == 0)
+        (void)snprintf(ret->cond_reason, sizeof ret->cond_reason, "RuntimeNotPrepared");
+    append(ret, in->advice->text);
 }
 
 static void describe(const struct publish_input *in, const struct tally *t, struct published *ret)

@@ -25,6 +25,8 @@
 
 #define PUBLISH_OVERDUE_MS 15000 /* a healthy change takes 2 s; boot alone may take 10 s */
 
+struct runtime_advice; /* runtime.h */
+
 /* What publish must know beyond observation and plan, one per device. */
 struct publish_device {
     bool offered;      /* kubelet has it as healthy and CDI resolves it */
@@ -41,6 +43,8 @@ struct publish_input {
     const struct publish_device *devices; /* observed->n */
     const char *trouble_reason;           /* of the node as a whole, CamelCase; "" = none */
     const char *trouble;                  /* kubelet, CDI, Lease, …: one sentence */
+    /* what the container runtime lacks: told beside the state of the devices, which it does not change */
+    const struct runtime_advice *advice; /* NULL or without a text: nothing */
 };
 
 enum label_action { LABEL_KEEP, LABEL_SET, LABEL_DELETE };

@@ -71,9 +71,9 @@ static struct json_object *device_json(struct agent *agent, const struct publish
 static struct json_object *root_json(struct agent *agent)
 {
     const struct published *p = &agent->published;
-    struct publish_input in = {&agent->config, agent->intent,          agent->observed,
-                               agent->plan,    agent->publish_devices, agent->trouble_reason,
-                               agent->trouble};
+    struct publish_input in = {
+        &agent->config,         agent->intent,         agent->observed, agent->plan,
+        agent->publish_devices, agent->trouble_reason, agent->trouble,  NULL};
     struct timespec ts;
     (void)clock_gettime(CLOCK_REALTIME, &ts);
     struct json_object *root = json_object_new_object();

@@ -95,12 +95,26 @@ static void tell_new(struct agent *agent, char *last, size_t room, const char *r
     tell_event(agent, "Warning", reason, "Configure", "%s", text);
 }
 
+/* Told once, and again when something else is missing. */
+static void tell_advice(struct agent *agent)
+{
+    if (strcmp(agent->told_advice, agent->advice.text) == 0)
+        return;
+    memcpy(agent->told_advice, agent->advice.text, sizeof agent->told_advice);
+    if (!*agent->told_advice) {
+        log_info("the container runtime is prepared now", NULL);
+        return;
+    }
+    log_warning("the container runtime is not prepared", "why", agent->told_advice, NULL);
+    tell_event(agent, "Warning", "RuntimeNotPrepared", "Configure", "%s", agent->told_advice);
+}
+
 /* A device that was fine and is not any more, without a change that would explain it. */
 static void tell_devices(struct agent *agent)
 {
-    struct publish_input in = {&agent->config, agent->intent,          agent->observed,
-                               agent->plan,    agent->publish_devices, agent->trouble_reason,
-                               agent->trouble};
+    struct publish_input in = {
+        &agent->config,         agent->intent,         agent->observed, agent->plan,
+        agent->publish_devices, agent->trouble_reason, agent->trouble,  NULL};
     for (size_t i = 0; i < agent->observed->n; i++) {
         struct track *track = agent_track(agent, agent->observed->devices[i].dev.bdf);
         if (!track)
@@ -147,6 +161,7 @@ void tell(struct agent *agent)
              agent->intent->problem);
     tell_new(agent, agent->last_trouble, sizeof agent->last_trouble, agent->trouble_reason,
              agent->trouble);
+    tell_advice(agent);
     if (p->decided) {
         tell_devices(agent);
         tell_state(agent, p->mode_state.action == LABEL_SET ? p->mode_state.value : "none");
@@ -185,6 +200,8 @@ void tell_plugin_event(void *arg, const struct dp_event *event)
     case DP_REGISTERED:
         metric_inc(agent->metrics.kubelet_registrations, 1, by_resource);
         log_info("registered with kubelet", "resource", event->resource, NULL);
+        /* kubelet restarts when the runtime's host was worked on */
+        runtime_ask_soon(agent->runtime);
         agent_kick(agent, LOOK_SYSFS, 0);
         break;
     case DP_ALLOCATED:
@@ -239,9 +256,9 @@ static void mirror_kube(struct agent *agent)
 char *tell_metrics(void *arg, size_t *ret_len)
 {
     struct agent *agent = arg;
-    struct publish_input in = {&agent->config, agent->intent,          agent->observed,
-                               agent->plan,    agent->publish_devices, agent->trouble_reason,
-                               agent->trouble};
+    struct publish_input in = {
+        &agent->config,         agent->intent,         agent->observed, agent->plan,
+        agent->publish_devices, agent->trouble_reason, agent->trouble,  NULL};
     metric_clear(agent->metrics.devices);
     for (size_t i = 0; i < agent->observed->n; i++) {
         const struct observed_device *seen = &agent->observed->devices[i];

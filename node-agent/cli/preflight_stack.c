@@ -13,6 +13,7 @@
 #include "node-agent/cli/preflight.h"
 #include "node-agent/cri/cri.h"
 #include "node-agent/kubelet/pod_resources.h"
+#include "node-agent/runtime.h"
 
 #define ANSWER_MS 3000
 #define MAX_FILE (1 << 20)
@@ -70,23 +71,22 @@ struct asking {
 static void judge_handlers(struct preflight *p, const struct cri_runtime *runtime)
 {
     const char *tee = p->facts.snp ? "snp" : p->facts.tdx ? "tdx" : NULL;
-    char wanted[48], rust[64];
     if (!tee)
         return;
-    (void)snprintf(wanted, sizeof wanted, "kata-qemu-nvidia-gpu-%s", tee);
-    (void)snprintf(rust, sizeof rust, "%s-runtime-rs", wanted);
-    enum cri_known go_has = cri_has_handler(runtime, wanted),
-                   rust_has = cri_has_handler(runtime, rust);
-    if (go_has == CRI_YES || rust_has == CRI_YES)
-        check_add(p, "kata", CHECK_OK, "", "%s has the runtime handler %s", runtime->name,
-                  go_has == CRI_YES ? wanted : rust);
-    else if (go_has == CRI_UNKNOWN && rust_has == CRI_UNKNOWN)
+    switch (cri_has_tee_handler(runtime, tee)) {
+    case CRI_YES:
+        check_add(p, "kata", CHECK_OK, "", "%s has the runtime handler kata-qemu-nvidia-gpu-%s",
+                  runtime->name, tee);
+        break;
+    case CRI_UNKNOWN:
         check_add(p, "kata", CHECK_SKIPPED, "", "%s %s does not say which runtime handlers it has",
                   runtime->name, runtime->version);
-    else
-        check_add(p, "kata", CHECK_WARNING,
-                  "install Kata with the chart kata-deploy, with that shim enabled",
-                  "%s has no runtime handler %s", runtime->name, wanted);
+        break;
+    case CRI_NO:
+        check_add(p, "kata", CHECK_WARNING, RUNTIME_CURE_HANDLER,
+                  "%s has no runtime handler kata-qemu-nvidia-gpu-%s", runtime->name, tee);
+        break;
+    }
 }
 
 static void judge_runtime(struct preflight *p, const struct cri_runtime *runtime)
@@ -106,15 +106,12 @@ static void judge_runtime(struct preflight *p, const struct cri_runtime *runtime
     }
     if (runtime->cdi == CRI_NO)
         check_add(p, "runtime", CHECK_WARNING,
-                  "set enable_cdi = true in the CRI plugin's section of the runtime's "
-                  "configuration, unless only Kata's "
-                  "own resolution is used",
+                  RUNTIME_CURE_CDI ", unless only Kata's own resolution is used",
                   "CDI is switched off in %s", runtime->name);
     else if (runtime->cdi == CRI_YES &&
              cri_reads_cdi_dir(runtime, p->cli->config.cdi_directory) == CRI_NO)
-        check_add(p, "runtime", CHECK_WARNING,
-                  "add it to cdi_spec_dirs of the runtime, or change cdi.directory",
-                  "%s does not read %s", runtime->name, p->cli->config.cdi_directory);
+        check_add(p, "runtime", CHECK_WARNING, RUNTIME_CURE_DIR, "%s does not read %s",
+                  runtime->name, p->cli->config.cdi_directory);
     else if (runtime->cdi == CRI_YES)
         check_add(p, "runtime", CHECK_OK, "", "CDI is on in %s", runtime->name);
     judge_handlers(p, runtime);

@@ -17,6 +17,18 @@ enum cri_known cri_has_handler(const struct cri_runtime *runtime, const char *ha
     return CRI_NO;
 }
 
+enum cri_known cri_has_tee_handler(const struct cri_runtime *runtime, const char *tee)
+{
+    static const char *const endings[] = {"", "-runtime-rs"};
+    enum cri_known found = CRI_UNKNOWN;
+    for (size_t i = 0; i < ARRAY_LEN(endings) && found != CRI_YES; i++) {
+        char name[64];
+        (void)snprintf(name, sizeof name, "kata-qemu-nvidia-gpu-%s%s", tee, endings[i]);
+        found = cri_has_handler(runtime, name);
+    }
+    return found;
+}
+
 /* Without "/var" in front of "/run", without slashes at the end. */
 static size_t plain_dir(const char **dir)
 {

@@ -45,6 +45,9 @@ struct cri_runtime {
 
 /* cri_has_handler() - CRI_UNKNOWN when the runtime did not say which handlers it has. */
 enum cri_known cri_has_handler(const struct cri_runtime *runtime, const char *handler);
+/* cri_has_tee_handler() - one for confidential guests with NVIDIA GPUs, @tee "snp" or "tdx", of either of Kata's runtimes:
+ * kata-qemu-nvidia-gpu-TEE or the same with -runtime-rs (kata-containers tools/packaging/kata-deploy, its shims). */
+enum cri_known cri_has_tee_handler(const struct cri_runtime *runtime, const char *tee);
 /* cri_reads_cdi_dir() - "/run/cdi" and "/var/run/cdi" are the same directory (/var/run is a link). */
 enum cri_known cri_reads_cdi_dir(const struct cri_runtime *runtime, const char *dir);
 

@@ -49,7 +49,7 @@ static void settle(enum cc_mode mode)
 
 static void derive(const char *reason, const char *trouble)
 {
-    struct publish_input in = {&config, &intent, &node, &plan, devices, reason, trouble};
+    struct publish_input in = {&config, &intent, &node, &plan, devices, reason, trouble, NULL};
     publish_done(&published);
     publish_derive(&in, &published);
 }
