@@ -1,0 +1,135 @@
+/* Files the agent keeps: orders of the last run, readiness files, leftovers of killed writers. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/auto.h"
+#include "base/fs.h"
+#include "node-agent/last_node.h"
+#include "node-agent/validations.h"
+
+static struct host host;
+static char root[64];
+
+static int setup(void **state)
+{
+    struct err err = ERR_INIT;
+    (void)state;
+    (void)snprintf(root, sizeof root, "/tmp/ccnode-files-XXXXXX");
+    assert_non_null(mkdtemp(root));
+    return host_open(&host, root, &err);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    host_close(&host);
+    AUTO_FREE char *command = xasprintf("rm -rf %s", root);
+    return system(command); /* NOLINT: our own path */
+}
+
+static bool is_there(const char *path)
+{
+    AUTO_FREE char *full = xasprintf("%s%s", root, path);
+    return access(full, F_OK) == 0;
+}
+
+static void orders_survive_and_only_orders(void **state)
+{
+    (void)state;
+    struct last_node last = {0}, again = {0};
+    struct err err = ERR_INIT;
+    const struct last_source labels[] = {
+        {LABEL_MODE, "on"}, {LABEL_MODE_STATE, "off"}, {LABEL_DEPLOY_PREFIX "cc-manager", "true"}};
+    const struct last_source annotations[] = {{ANNOTATION_DEVICE_MODES, "{\"a\":\"on\"}"},
+                                              {ANNOTATION_STATUS, "[]"}};
+    assert_true(last_node_set(&last, "n1", labels, 3, annotations, 2));
+    assert_false(last_node_set(&last, "n1", labels, 3, annotations, 2));
+    assert_int_equal(last.n_labels, 2); /* the state is a result, not an order */
+    assert_int_equal(last_node_load(&host, "/state", "n1", &again, &err), 0);
+    assert_int_equal(last_node_save(&host, "/state", &last, &err), 0);
+    assert_int_equal(last_node_load(&host, "/state", "n1", &again, &err), 1);
+    assert_true(again.known);
+    assert_int_equal(again.n_labels, 2);
+    assert_string_equal(again.labels[0].value, "on");
+    assert_string_equal(again.annotations[0].value, "{\"a\":\"on\"}");
+    assert_true(last_node_load(&host, "/state", "n2", &again, &err) < 0); /* of another node */
+    last_node_done(&last);
+    last_node_done(&again);
+}
+
+static void damaged_orders_are_no_orders(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "",
+        "{",
+        "[]",
+        "{\"node\":\"n1\"}",
+        "{\"node\":\"n1\",\"labels\":[],\"annotations\":{}}",
+        "{\"node\":\"n1\",\"labels\":{\"nvidia.com/cc.mode\":7},\"annotations\":{}}",
+        "{\"node\":\"n1\",\"labels\":{\"other\":\"x\"},\"annotations\":{}}",
+        "{\"node\":\"n1\",\"labels\":{\"nvidia.com/cc.mode\":\"on\\u0000x\"},\"annotations\":{}}",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct last_node last = {0};
+        struct err err = ERR_INIT;
+        assert_true(last_node_parse(bad[i], strlen(bad[i]), "n1", &last, &err) < 0);
+        assert_false(last.known);
+    }
+}
+
+static void readiness_files_follow_the_truth(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct validations v = {.workload = "vm-passthrough", .vfio_ready = true, .mode_ready = true};
+    assert_int_equal(validations_sync(&host, "/v", &v, &err), 0);
+    assert_true(is_there("/v/workload-type") && is_there("/v/vfio-pci-ready") &&
+                is_there("/v/cc-manager-ready") && is_there("/v/.cc-manager-ctr-ready"));
+    v.vfio_ready = false;
+    assert_int_equal(validations_sync(&host, "/v", &v, &err), 0);
+    assert_false(is_there("/v/vfio-pci-ready"));
+    assert_true(is_there("/v/cc-manager-ready"));
+    /* somebody else's file is not ours to remove */
+    assert_int_equal(fs_replace(&host, "/v", "cc-manager-ready", "x", 1, 0644, false, &err), 0);
+    v.mode_ready = false;
+    assert_int_equal(validations_sync(&host, "/v", &v, &err), 0);
+    assert_true(is_there("/v/cc-manager-ready"));
+    assert_false(is_there("/v/.cc-manager-ctr-ready"));
+}
+
+static void leftovers_of_the_dead_are_swept(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    static const char *const names[] = {"journal.json", NULL};
+    char alive[64];
+    (void)snprintf(alive, sizeof alive, ".journal.json.%d.tmp", (int)getppid());
+    assert_int_equal(fs_mkdirs(&host, "/s", &err), 0);
+    const char *const files[] = {".journal.json.999999999.tmp", ".other.999999999.tmp", alive,
+                                 "journal.json", ".journal.json.x.tmp"};
+    for (size_t i = 0; i < ARRAY_LEN(files); i++)
+        assert_int_equal(fs_replace(&host, "/s", files[i], "x", 1, 0600, false, &err), 0);
+    fs_sweep(&host, "/s", names);
+    assert_false(is_there("/s/.journal.json.999999999.tmp"));
+    for (size_t i = 1; i < ARRAY_LEN(files); i++) {
+        AUTO_FREE char *path = xasprintf("/s/%s", files[i]);
+        assert_true(is_there(path));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(orders_survive_and_only_orders, setup, teardown),
+        cmocka_unit_test(damaged_orders_are_no_orders),
+        cmocka_unit_test_setup_teardown(readiness_files_follow_the_truth, setup, teardown),
+        cmocka_unit_test_setup_teardown(leftovers_of_the_dead_are_swept, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
