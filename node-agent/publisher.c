@@ -320,7 +320,7 @@ void publisher_want(struct publisher *p, const struct published *published)
 void publisher_withdraw(struct publisher *p)
 {
     for (size_t i = 0; i < N_KEYS; i++) {
-        set_value(&p->wish, i, NULL);
+        set_value(&p->wish, (enum key)i, NULL);
         p->wish.keep[i] = i == KEY_PRESENT;
     }
     p->cond_wish = (struct condition){0};
