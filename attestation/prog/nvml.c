@@ -79,7 +79,7 @@ static const char *hint(int code)
 {
     switch (code) {
     case 4:
-        return "; run as root with access to /dev/nvidiactl";
+        return "; run as root with CAP_SYS_ADMIN and access to /dev/nvidiactl";
     case 9:
     case 12:
         return "; the driver is not loaded: is nvidia.ko there, and did the guest load the crypto "
