@@ -69,7 +69,7 @@ class Disturbances:
 
     def still_obeys(self):
         self.cluster.kubectl("label", "node", NODE, "nvidia.com/cc.mode=off", "--overwrite")
-        until("idle GPUs switched, the busy one waited for", lambda: agent_states(self.cluster)[0] == "waiting-busy", 60)
+        until("idle GPUs switched, the busy one waited for", lambda: agent_states(self.cluster)[0] == "waiting-busy", 120)
         self.cluster.kubectl("label", "node", NODE, "nvidia.com/cc.mode=on", "--overwrite")
         until("back", lambda: agent_states(self.cluster) == ("on", "true"), 60)
         self.resets = self.sim.resets()
