@@ -59,7 +59,6 @@ def offline(tmp):
     cpu, peak = measure(verify(8, "--rim-dir", f"{SET}/rims", "--revocation", "off"))
     rows.append(f"eight GPUs, RIMs in a directory, no revocation: CPU {cpu:.2f} ms, peak {peak:.1f} MB")
     row("start-up (--version): CPU", measure([PROGRAM, "--version"])[0], 3, "ms")
-    return public, measure(public)
 
 
 def online(port):
@@ -99,13 +98,16 @@ def image(tmp):
     row("init container image, uncompressed", size, 30, "MB")
 
 
-def python_verifier(public):
+def python_verifier():
     python = os.environ.get("NV_VERIFIER_PYTHON")
     if not python:
         rows.append("Python verifier: not measured (NV_VERIFIER_PYTHON is not set)")
         return
-    cpu, peak = measure([python, "-m", "verifier.cc_admin", "--test_no_gpu"], 3)
-    mine, my_peak = public
+    rims = [f"{SET}/rims/NV_GPU_DRIVER_GH100_550.90.07.xml", f"{SET}/rims/NV_GPU_VBIOS_1010_0200_882_96009F0001.xml"]
+    here = os.path.dirname(os.path.realpath(__file__))
+    cpu, peak = measure([os.path.abspath(python), f"{here}/python_verifier.py", *rims, f"{SET}/trust/rim-root.pem"], 5)
+    mine, my_peak = measure(verify(1, "--rim-dir", f"{SET}/rims", "--revocation", "off"))
+    rows.append(f"Python verifier 2.7.3, the same measurements: CPU {cpu:.0f} ms, peak {peak:.0f} MB")
     row("against the Python verifier: CPU", mine / cpu, 1 / 8, "x")
     row("against the Python verifier: memory", my_peak / peak, 1 / 3, "x")
 
@@ -114,11 +116,11 @@ with tempfile.TemporaryDirectory(prefix="ccnode-bench-") as tmp:
     server = subprocess.Popen([f"{BIN}/attest_services", SET], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         port = server.stdout.readline().strip()
-        _, public = offline(tmp)
+        offline(tmp)
         online(port)
         token(tmp, port)
         image(tmp)
-        python_verifier(public)
+        python_verifier()
     finally:
         server.stdin.close()
         server.wait()
