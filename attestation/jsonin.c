@@ -6,12 +6,13 @@
 #include "base/auto.h"
 
 #define MAX_DEPTH 32
+#define MAX_VALUES (1u << 16) /* a tree costs sixty times what two bytes of text do */
 
 /* A scan that only says yes or no; json-c builds the tree afterwards. It counts the members it sees: json-c keeps the
  * last of two equal names, so a tree with fewer members than the text has duplicates. */
 struct scan {
     const unsigned char *p, *end, *start;
-    size_t members;
+    size_t members, values;
     const char *why;
 };
 
@@ -170,6 +171,8 @@ static bool scan_value(struct scan *s, int depth) /* NOLINT(misc-no-recursion): 
 {
     if (depth > MAX_DEPTH)
         return refuse(s, "nested too deeply");
+    if (++s->values > MAX_VALUES)
+        return refuse(s, "too many values");
     skip_space(s);
     if (s->p == s->end)
         return refuse(s, "ends too early");

@@ -1,5 +1,5 @@
 /* JSON from outside, read strictly (RFC 8259): one value, valid UTF-8, no raw control characters, no NUL even when
- * escaped, no duplicate members, at most 32 levels. json-c alone would accept all of these. */
+ * escaped, no duplicate members, at most 32 levels and 65536 values. json-c alone would accept all of these. */
 #ifndef CCN_ATTESTATION_JSONIN_H
 #define CCN_ATTESTATION_JSONIN_H
 
