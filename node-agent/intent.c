@@ -62,6 +62,10 @@ static void complain(struct intent *ret, const char *reason, const char *fmt, ..
     va_start(ap, fmt);
     (void)vsnprintf(ret->problem, sizeof ret->problem, fmt, ap);
     va_end(ap);
+    for (char *p = ret->problem; *p; p++) {
+        if (iscntrl((unsigned char)*p)) /* of a selector that an error quotes */
+            *p = '?';
+    }
 }
 
 static const char *find_value(const struct key_value *pairs, size_t n, const char *key)

@@ -158,14 +158,16 @@ static const char *member(struct json_object *object, const char *key)
                : "";
 }
 
-static void add_holder(struct observed *observed, struct json_object *one)
+/* Return: false when @one is not what a holder looks like: then there may be users that nobody knows of. */
+static bool add_holder(struct observed *observed, struct json_object *one)
 {
     struct json_object *pid;
-    if (!json_object_is_type(one, json_type_object))
-        return;
+    if (!json_object_is_type(one, json_type_object) || !*member(one, "bdf") ||
+        !json_object_object_get_ex(one, "pid", &pid) || !json_object_is_type(pid, json_type_int))
+        return false;
     struct observed_device *d = find(observed, member(one, "bdf"));
-    if (!d || !json_object_object_get_ex(one, "pid", &pid))
-        return;
+    if (!d)
+        return true; /* gone meanwhile */
     if (d->n_holders < NV_MAX_HOLDERS) {
         struct nv_holder *h = &d->holders[d->n_holders];
         h->pid = json_object_get_int(pid);
@@ -173,6 +175,18 @@ static void add_holder(struct observed *observed, struct json_object *one)
         (void)snprintf(h->what, sizeof h->what, "%s", member(one, "what"));
     }
     d->n_holders++;
+    return true;
+}
+
+bool observe_holders(struct observed *observed, const struct worker_answer *answer)
+{
+    struct json_object *list = NULL;
+    bool good = answer->ok && answer->members &&
+                json_object_object_get_ex(answer->members, "holders", &list) &&
+                json_object_is_type(list, json_type_array);
+    for (size_t i = 0; good && i < json_object_array_length(list); i++)
+        good = add_holder(observed, json_object_array_get_idx(list, i));
+    return good;
 }
 
 static void finish_if_answered(struct look *look);
@@ -180,17 +194,10 @@ static void finish_if_answered(struct look *look);
 static void on_holders(void *arg, const struct worker_answer *answer)
 {
     struct look *look = arg;
-    struct json_object *list = NULL;
-    if (answer->ok && answer->members &&
-        json_object_object_get_ex(answer->members, "holders", &list) &&
-        json_object_is_type(list, json_type_array)) {
-        look->observed.holders_known = true;
-        for (size_t i = 0; i < json_object_array_length(list); i++)
-            add_holder(&look->observed, json_object_array_get_idx(list, i));
-    } else {
+    look->observed.holders_known = observe_holders(&look->observed, answer);
+    if (!look->observed.holders_known)
         why_unknown(&look->observed, "the processes of the host could not be searched",
-                    answer->error);
-    }
+                    *answer->error ? answer->error : "the answer is not understood");
     worker_close(look->worker);
     look->worker = NULL;
     finish_if_answered(look);

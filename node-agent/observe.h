@@ -67,6 +67,9 @@ struct look *observe_start(struct workers *workers, const struct host *host, str
                            void (*cb)(void *arg, int r, const struct observed *observed,
                                       const struct err *err),
                            void *arg);
+/* observe_holders() - the answer to the step "holders" into @observed. Pure.
+ * Return: whether all of it was understood; if not there may be users that nobody knows of. */
+bool observe_holders(struct observed *observed, const struct worker_answer *answer);
 /* observe_cancel() - no callback any more; accepts NULL. The handle is gone once the callback was called. */
 void observe_cancel(struct look *look);
 

@@ -192,30 +192,66 @@ static void copy_member(struct json_object *from, const char *key, char *to, siz
         (void)snprintf(to, room, "%s", json_object_get_string(value));
 }
 
+static int64_t member_number(struct json_object *from, const char *key)
+{
+    struct json_object *value;
+    bool is =
+        json_object_object_get_ex(from, key, &value) && json_object_is_type(value, json_type_int);
+    return is ? json_object_get_int64(value) : 0;
+}
+
+/* An answer to another step than the one that was asked for is nobody's answer. */
+static bool belongs_to(struct json_object *object, enum worker_step step)
+{
+    char name[32] = "";
+    copy_member(object, "step", name, sizeof name);
+    return strcmp(name, worker_step_name(step)) == 0;
+}
+
+int worker_answer_parse(const char *line, size_t len, enum worker_step step,
+                        struct worker_answer *ret)
+{
+    struct json_object *ok, *object = NULL;
+    *ret = (struct worker_answer){.step = step};
+    if (len > 0 && len <= ANSWER_MAX_BYTES) {
+        struct json_tokener *tokener = json_tokener_new_ex(16);
+        object = json_tokener_parse_ex(tokener, line, (int)len);
+        if (object && json_tokener_get_parse_end(tokener) != len) {
+            json_object_put(object);
+            object = NULL;
+        }
+        json_tokener_free(tokener);
+    }
+    if (!object || !json_object_is_type(object, json_type_object) || !belongs_to(object, step) ||
+        !json_object_object_get_ex(object, "ok", &ok) ||
+        !json_object_is_type(ok, json_type_boolean)) {
+        json_object_put(object);
+        return -EBADMSG;
+    }
+    ret->members = object;
+    ret->ok = json_object_get_boolean(ok);
+    ret->ms = member_number(object, "ms");
+    ret->device_status = (uint32_t)member_number(object, "device_status");
+    copy_member(object, "code", ret->code, sizeof ret->code);
+    copy_member(object, "error", ret->error, sizeof ret->error);
+    copy_member(object, "cure", ret->cure, sizeof ret->cure);
+    return 0;
+}
+
 static void parse_answer(struct worker *worker, const char *line, size_t len)
 {
-    struct json_tokener *tokener = json_tokener_new_ex(16);
-    struct json_object *object =
-        len < INT_MAX ? json_tokener_parse_ex(tokener, line, (int)len) : NULL;
-    struct json_object *value;
-    if (!object || json_tokener_get_parse_end(tokener) != len ||
-        !json_object_is_type(object, json_type_object) ||
-        !json_object_object_get_ex(object, "ok", &value)) {
-        fail(worker, "EBADMSG", "answer of " WORKER_PROGRAM " is not understood", "");
-    } else {
-        struct worker_answer a = {.step = worker->step, .members = object};
-        a.ok = json_object_get_boolean(value);
-        if (json_object_object_get_ex(object, "ms", &value))
-            a.ms = json_object_get_int64(value);
-        if (json_object_object_get_ex(object, "device_status", &value))
-            a.device_status = (uint32_t)json_object_get_int64(value);
-        copy_member(object, "code", a.code, sizeof a.code);
-        copy_member(object, "error", a.error, sizeof a.error);
-        copy_member(object, "cure", a.cure, sizeof a.cure);
-        answer(worker, &a);
+    struct worker_answer a;
+    if (worker_answer_parse(line, len, worker->step, &a) < 0) {
+        char text[160];
+        (void)snprintf(text, sizeof text,
+                       "the answer of " WORKER_PROGRAM " to the step %s is not understood",
+                       worker_step_name(worker->step));
+        fail(worker, "EBADMSG", text,
+             "check that " WORKER_PROGRAM " is of the same release; the step is tried again");
+        return;
     }
-    json_object_put(object);
-    json_tokener_free(tokener);
+    answer(worker, &a);
+    json_object_put(a.members);
 }
 
 static void on_readable(void *arg, int fd, uint32_t events)

@@ -64,6 +64,11 @@ void worker_step(struct worker *worker, enum worker_step step, const char *argum
 /* worker_close() - end of input; the process ends by itself. No callback comes any more. Accepts NULL. */
 void worker_close(struct worker *worker);
 
+/* worker_answer_parse() - one line without its end, as the answer to @step. Pure.
+ * Return: 0, ret->members is the caller's (json_object_put()); -EBADMSG: not JSON, no answer, or one to another step. */
+int worker_answer_parse(const char *line, size_t len, enum worker_step step,
+                        struct worker_answer *ret);
+
 /* worker_answer_text() - a string member of the answer; ret untouched when absent. */
 void worker_answer_text(const struct worker_answer *answer, const char *key, char *ret,
                         size_t room);

@@ -167,9 +167,9 @@ static size_t place(const char *log, const char *line)
 
 #define A "0000:10:00.0"
 #define B "0000:11:00.0"
-#define REFUSAL                                                                                    \
-    "{\"step\":\"x\",\"ok\":false,\"ms\":3,\"code\":\"EREMOTEIO\",\"error\":\"knob 45 refused\","  \
-    "\"cure\":\"update it\"}"
+#define REFUSAL(step)                                                                              \
+    "{\"step\":\"" step "\",\"ok\":false,\"ms\":3,\"code\":\"EREMOTEIO\","                         \
+    "\"error\":\"knob 45 refused\",\"cure\":\"update it\"}"
 
 static void all_steps_in_order_on_all_devices(void **state)
 {
@@ -207,7 +207,7 @@ static void a_failure_before_the_reset_is_put_back(void **state)
 {
     struct bench *b = *state;
     make(2, false);
-    answer(b, A, "stage", REFUSAL);
+    answer(b, A, "stage", REFUSAL("stage"));
     /* the undo stages again and fails again: bind still must not be skipped silently, the first cause is told */
     run(b);
     AUTO_FREE char *log = read_log(b);
@@ -224,7 +224,7 @@ static void a_failure_after_the_reset_is_not_undone(void **state)
 {
     struct bench *b = *state;
     make(1, false);
-    answer(b, A, "verify", REFUSAL);
+    answer(b, A, "verify", REFUSAL("verify"));
     run(b);
     AUTO_FREE char *log = read_log(b);
     assert_null(strstr(log, A " stage off"));
@@ -248,7 +248,7 @@ static void together_one_failure_puts_all_back(void **state)
 {
     struct bench *b = *state;
     make(2, true);
-    answer(b, B, "stage", REFUSAL);
+    answer(b, B, "stage", REFUSAL("stage"));
     run(b);
     AUTO_FREE char *log = read_log(b);
     assert_null(strstr(log, "reset"));
@@ -261,7 +261,15 @@ static void together_one_failure_puts_all_back(void **state)
 
 static void a_worker_that_dies_or_babbles_is_a_failure(void **state)
 {
-    static const char *const bad[] = {"die", "long", "half", "no json", "[1]", "{\"ok\":true} x"};
+    static const char *const bad[] = {"die",
+                                      "long",
+                                      "half",
+                                      "no json",
+                                      "[1]",
+                                      "{\"step\":\"unbind\",\"ok\":true} x",
+                                      "{\"ok\":true}",
+                                      "{\"step\":\"bind\",\"ok\":true}", /* stale: to another */
+                                      "{\"step\":\"unbind\",\"ok\":\"true\"}"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct bench *b = *state;
         make(1, false);
