@@ -13,6 +13,7 @@
 #include "attestation/prog/remote.h"
 #include "attestation/prog/services.h"
 #include "attestation/prog/tee.h"
+#include "attestation/prog/watch.h"
 #include "base/auto.h"
 #include "base/bytes.h"
 #include "base/log.h"
@@ -55,7 +56,7 @@ static int choose_nonce(struct run *run, char hex[2 * ATT_NONCE_SIZE + 1], struc
     return 0;
 }
 
-static int collect(struct run *run, struct err *err)
+static int collect_now(struct run *run, struct err *err)
 {
     struct opts *o = &run->opts;
     int r = nvml_open(o->nvml, o->host_root, &run->nvml, err);
@@ -76,6 +77,23 @@ static int collect(struct run *run, struct err *err)
     if (r == 0 && switches)
         r = collect_switches(o, &run->c, err);
     return r;
+}
+
+static int collect(struct run *run, struct err *err)
+{
+    watch_start(run->opts.driver_seconds, EXIT_COLLECT);
+    int r = collect_now(run, err);
+    watch_stop();
+    return r;
+}
+
+/* No verdict: a document that says why, for whoever reads only that. */
+static int fail(const struct run *run, int status, const struct err *err)
+{
+    struct err second = ERR_INIT;
+    if (print_failure(&run->opts, err, &second) < 0)
+        return complain(complain(status, err), &second);
+    return complain(status, err);
 }
 
 /* CPU last, so that its report covers the GPU evidence; what it says goes into the token. */
@@ -169,14 +187,14 @@ static int attest(struct run *run, struct err *err)
     bool remote = run->opts.verifier && strcmp(run->opts.verifier, "remote") == 0;
     int r = att_key_generate(&run->key, err);
     if (r < 0 || (r = choose_nonce(run, nonce_hex, err)) < 0 || (r = collect(run, err)) < 0)
-        return complain(run->no_gate ? EXIT_READY : EXIT_COLLECT, err);
+        return fail(run, run->no_gate ? EXIT_READY : EXIT_COLLECT, err);
     AUTO_FREE char *json = collect_json(&run->c, false);
     if (run->opts.evidence_out)
         r = file_replace(run->opts.evidence_out, json, strlen(json), err);
     if (r == 0 && run->opts.with_tee)
         r = bind_tee(run, nonce_hex, err);
     if (r < 0)
-        return complain(EXIT_COLLECT, err);
+        return fail(run, EXIT_COLLECT, err);
     r = remote ? judge_remote(run, err) : judge_local(run, json, err);
     if (r < 0)
         return complain(EXIT_USAGE, err);
@@ -187,10 +205,12 @@ static int attest(struct run *run, struct err *err)
 static int attest_and_gate(struct run *run, struct err *err)
 {
     int status = attest(run, err);
+    watch_start(run->opts.driver_seconds, EXIT_READY);
     if (status != EXIT_ACCEPTED)
         ready_after_failure(run->nvml, run->was_ready, run->opts.revoke_on_failure);
     else if (run->opts.set_ready && !run->was_ready && ready_open(run->nvml, &run->c, err) < 0)
         status = complain(EXIT_READY, err);
+    watch_stop();
     return status;
 }
 

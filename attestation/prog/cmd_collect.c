@@ -5,6 +5,7 @@
 #include "attestation/prog/commands.h"
 #include "attestation/prog/files.h"
 #include "attestation/prog/services.h"
+#include "attestation/prog/watch.h"
 #include "base/auto.h"
 
 /* gpu by default; nvswitch or all bring the switches in */
@@ -37,10 +38,20 @@ int cmd_collect(const struct opts *opts)
     else if (services_random(NULL, c->nonce, sizeof c->nonce, &err) < 0)
         return complain(EXIT_COLLECT, &err);
     int status = EXIT_ACCEPTED;
-    if (collect_all(opts, c, &err) < 0) {
+    watch_start(opts->driver_seconds, EXIT_COLLECT);
+    int r = collect_all(opts, c, &err);
+    watch_stop();
+    if (r < 0) {
         status = complain(EXIT_COLLECT, &err);
     } else {
-        AUTO_FREE char *json = collect_json(c, opts->format && strcmp(opts->format, "coco") == 0);
+        bool coco = opts->format && strcmp(opts->format, "coco") == 0;
+        AUTO_FREE char *list = collect_json(c, coco);
+        /* nvattest's wrapping: REF-A 1.7 */
+        AUTO_FREE char *json =
+            opts->output == OUTPUT_JSON && !coco
+                ? xasprintf("{\"result_code\":0,\"result_message\":\"ok\",\"evidences\":%s}\n",
+                            list)
+                : xstrdup(list);
         if (file_replace(opts->output_file, json, strlen(json), &err) < 0)
             status = complain(EXIT_COLLECT, &err);
     }

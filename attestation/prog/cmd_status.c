@@ -7,6 +7,7 @@
 #include "attestation/prog/collect.h"
 #include "attestation/prog/commands.h"
 #include "attestation/prog/files.h"
+#include "attestation/prog/watch.h"
 #include "base/auto.h"
 #include "base/fs.h"
 
@@ -40,8 +41,8 @@ static void say_lkca(FILE *f, const struct lkca *lkca)
         (void)fprintf(f, "LKCA: ecdsa and ecdh are there\n");
     else
         (void)fprintf(f,
-                      "LKCA: the kernel has no %s%s%s: load ecdsa_generic and ecdh_generic before "
-                      "nvidia (CONFIG_CRYPTO_ECDSA, CONFIG_CRYPTO_ECDH)\n",
+                      "LKCA: the kernel has no %s%s%s, which CC needs: load ecdsa_generic and "
+                      "ecdh_generic before nvidia (CONFIG_CRYPTO_ECDSA, CONFIG_CRYPTO_ECDH)\n",
                       lkca->ecdsa ? "" : "ecdsa", !lkca->ecdsa && !lkca->ecdh ? " and no " : "",
                       lkca->ecdh ? "" : "ecdh");
 }
@@ -148,10 +149,12 @@ int cmd_status(const struct opts *opts)
     AUTO_FREE char *text = NULL;
     size_t len = 0;
     s->lkca = read_lkca(opts);
+    watch_start(opts->driver_seconds, EXIT_COLLECT);
     if (read_status(opts, s, &err) < 0) {
         say_lkca(stderr, &s->lkca);
         return complain(EXIT_COLLECT, &err);
     }
+    watch_stop();
     FILE *f = open_memstream(&text, &len);
     if (!f)
         abort();
@@ -181,10 +184,12 @@ int cmd_ready(const struct opts *opts)
         (void)err_set(&err, EINVAL, "ready get, or ready set (the same as attest --set-ready)");
         return complain(EXIT_USAGE, &err);
     }
+    watch_start(opts->driver_seconds, EXIT_READY);
     int r = nvml_open(opts->nvml, opts->host_root, &nvml, &err);
     if (r == 0)
         r = nvml_ready_get(nvml, &ready, &err);
     nvml_close(nvml);
+    watch_stop();
     if (r < 0)
         return complain(EXIT_READY, &err);
     printf("%s\n", ready ? "ready" : "not ready");

@@ -37,9 +37,11 @@ int collect_check_mode(const struct nvml_mode *mode, bool allow_devtools, struct
                        "The system is running in CC DevTools mode !! Nothing is "
                        "protected in it; --allow-devtools overrides for tests");
     if (!mode->feature && !mode->multi_gpu && !mode->devtools)
-        return err_set(err, EPERM,
-                       "the confidential compute feature is disabled: the GPU runs with CC off%s",
-                       mode->settings ? "" : " (this driver can't tell protected PCIe)");
+        return err_set(
+            err, EPERM,
+            "the confidential compute feature is disabled: the GPU runs with CC off; it is "
+            "switched on the node (label nvidia.com/cc.mode, or ccnode set-mode)%s",
+            mode->settings ? "" : " (this driver can't tell protected PCIe)");
     if (mode->environment != 2 && !mode->devtools)
         return err_set(err, EPERM, "the CC environment is %s, not production",
                        mode->environment == 1 ? "simulation" : "unavailable");

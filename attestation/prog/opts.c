@@ -72,6 +72,8 @@ static const struct option_row rows[] = {
     T("output-file", 0, output_file, NULL, "FILE  where the result goes, replaced atomically"),
     T("evidence-out", 0, evidence_out, NULL, "FILE  attest: keep the evidence"),
     T("timeout", 0, timeout, NULL, "SECONDS  for everything that is fetched (default 30)"),
+    T("driver-timeout", 0, driver_timeout, NULL,
+      "SECONDS  for the GPU driver to answer (default 120)"),
     T("verifier", 0, verifier, NULL, "local|remote (default local)"),
     T("claims-version", 0, claims_version, NULL, "2.0|3.0|2023 (default 3.0)"),
     T("gpus", 0, gpus, NULL, "N  this many GPUs must be there"),
@@ -237,15 +239,17 @@ static int parse_output(struct opts *o, struct err *err)
 
 static int finish(struct opts *o, struct err *err)
 {
-    uint64_t seconds = 30, gpus = 0, switches = 0;
+    uint64_t seconds = 30, gpus = 0, switches = 0, driver = 120;
     int r = parse_nonce(o, err);
     if (r < 0 || (r = parse_output(o, err)) < 0 ||
         (r = parse_number("timeout", o->timeout, 3600, &seconds, err)) < 0 ||
+        (r = parse_number("driver-timeout", o->driver_timeout, 3600, &driver, err)) < 0 ||
         (r = parse_number("gpus", o->gpus, 32, &gpus, err)) < 0 ||
         (r = parse_number("switches", o->switches, 32, &switches, err)) < 0)
         return r;
-    if (seconds == 0)
-        return err_set(err, EINVAL, "--timeout must be at least 1 second");
+    if (seconds == 0 || driver == 0)
+        return err_set(err, EINVAL, "--timeout and --driver-timeout must be at least 1 second");
+    o->driver_seconds = (unsigned)driver;
     o->timeout_ms = (int64_t)seconds * 1000;
     o->n_gpus = (unsigned)gpus;
     o->n_switches = (unsigned)switches;

@@ -35,7 +35,7 @@ struct opts {
     const char *request, *response, *subject, *issuer_pem, *vcek, *report_data, *id;
     const char *device, *format, *output_file, *timeout, *verifier, *claims_version;
     const char *gpus, *switches, *host_root, *nvml, *nscq, *evidence_out, *key_out, *gpu_source,
-        *switch_source, *log_level, *output_text, *relying_party;
+        *switch_source, *log_level, *output_text, *driver_timeout;
     bool allow_hold, allow_missing_fwid, protected_pcie, set_ready, revoke_on_failure,
         allow_devtools, with_tee, help, version;
     bool announce_ready; /* set by attest: the log says that the gate is about to open */
@@ -45,7 +45,7 @@ struct opts {
     uint8_t nonce_bytes[32];
     bool has_nonce;
     int64_t timeout_ms;
-    unsigned n_gpus, n_switches;
+    unsigned n_gpus, n_switches, driver_seconds;
 };
 
 /* opts_parse() - @argv after the subcommand. Return: 0, -EINVAL with what is wrong. */

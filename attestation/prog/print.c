@@ -1,5 +1,6 @@
 #include "attestation/prog/print.h"
 
+#include <errno.h>
 #include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
@@ -130,5 +131,39 @@ int print_verdict(const struct opts *opts, const struct att_verdict *verdict, co
     AUTO_FREE char *text = opts->output == OUTPUT_JSON  ? as_json(opts, verdict, token, jwks)
                            : opts->output == OUTPUT_LOG ? as_log(opts, verdict)
                                                         : as_text(verdict);
+    return file_replace(opts->output_file, text, strlen(text), err);
+}
+
+/* nvattest's numbers (REF-A 5.9): 500 no library, 501 a call of the driver failed, 509 mode, 2 anything else */
+static int failure_code(const struct err *why)
+{
+    switch (why->code) {
+    case ENOENT:
+    case ENOSYS:
+        return 500;
+    case EREMOTEIO:
+    case ENODEV:
+    case EBADMSG:
+        return 501;
+    case EPERM:
+        return ATT_ERR_MODE;
+    default:
+        return ATT_ERR_INTERNAL;
+    }
+}
+
+int print_failure(const struct opts *opts, const struct err *why, struct err *err)
+{
+    if (opts->output != OUTPUT_JSON)
+        return 0;
+    struct json_object *o = json_object_new_object();
+    json_object_object_add(o, "result_code", json_object_new_int(failure_code(why)));
+    json_object_object_add(o, "result_message", json_object_new_string(why->msg));
+    json_object_object_add(o, "claims", json_object_new_object());
+    json_object_object_add(o, "detached_eat", json_object_new_object());
+    AUTO_FREE char *text =
+        xasprintf("%s\n", json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY |
+                                                                JSON_C_TO_STRING_NOSLASHESCAPE));
+    json_object_put(o);
     return file_replace(opts->output_file, text, strlen(text), err);
 }

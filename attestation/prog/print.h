@@ -11,5 +11,8 @@ int print_verdict(const struct opts *opts, const struct att_verdict *verdict, co
                   const char *jwks, struct err *err);
 /* print_status() - exit status of a verdict */
 int print_status(const struct att_verdict *verdict);
+/* print_failure() - with JSON output, a document for a run that came to no verdict: result_code and result_message, claims
+ * and token empty. With other outputs nothing. Return: 0, -errno of the output file. */
+int print_failure(const struct opts *opts, const struct err *why, struct err *err);
 
 #endif

@@ -5,7 +5,7 @@ import os
 
 import common
 from common import Checks
-from machine import BASE, CERT, NSCQ, REPORT, SET_READY, TESTROOTS, Machine, stop, tmp
+from machine import BASE, CERT, NSCQ, REPORT, SET, SET_READY, TESTROOTS, Machine, stop, tmp
 
 check = Checks()
 GET_READY = 'nvmlSystemGetConfComputeGpusReadyState'
@@ -138,6 +138,37 @@ def libraries():
     check(status == 3 and 'no NVSwitch' in err, f'no switch: {status} {err}')
 
 
+def silence():
+    """A driver that does not come back: the run ends, the gate stays closed."""
+    for function, command, status in ((REPORT, ['attest', '--set-ready'], 3), ('nvmlInit_v2', ['status'], 3), (CERT, ['collect'], 3),
+                                      (GET_READY, ['ready'], 6), (SET_READY, ['attest', '--set-ready'], 6)):
+        m = Machine(1)
+        m.write('fault', f'{function} 9999')
+        args = ['--rim-url', BASE + '/ok', '--ocsp-url', BASE + '/ok/ocsp', '--driver-timeout', '1']
+        got, _, err = m.run(*command, *args, program=TESTROOTS)
+        check(got == status and '--driver-timeout' in err and m.read('ready') == '0\n', f'{function} never returns: {got} {err}')
+
+
+def documents():
+    """JSON where nvattest has it, and a reason also where there is no verdict."""
+    out = json.loads(Machine(2).run('collect-evidence', '--format', 'json', '--nonce', '5a' * 32)[1])
+    check(out['result_code'] == 0 and len(out['evidences']) == 2 and out['evidences'][0]['nonce'] == '5a' * 32, 'wrapping of nvattest')
+    path = os.path.join(tmp.name, 'wrapped.json')
+    json.dump(out, open(path, 'w', encoding='utf-8'))
+    status, _, err = common.run('check', 'report', '--evidence', path, '--nonce', '5a' * 32, '--device-root', f'{SET}/trust/device-root.pem')
+    check(status == 0, f'it can be read back: {err}')
+    for mode, fault, code, word in (('2 0 0 0', '', 509, 'disabled'), ('2 1 0 0', f'{REPORT} 15', 501, 'NVML says 15'),
+                                    ('2 1 0 0', 'nvmlInit_v2 9', 501, 'not loaded')):
+        m = Machine(1, mode)
+        m.write('fault', fault)
+        verdict = os.path.join(tmp.name, f'failure-{code}.json')
+        status, out, err = m.attest('-o', 'json', '--output-file', verdict)
+        document = json.load(open(verdict, encoding='utf-8'))
+        check(status == 3 and document['result_code'] == code and word in document['result_message'] and word in err and
+              document['claims'] == {} == document['detached_eat'], f'{word}: {status} {document}')
+        check(m.attest()[1] == '', 'text says it on standard error alone')
+
+
 def remote_versions():
     for version in ('', '/v3', '/v4', '/v4/'):
         status, _, err = Machine(1).run('attest', '--verifier', 'remote', '--nras-url', f'{BASE}/ok{version}')
@@ -147,7 +178,8 @@ def remote_versions():
 
 
 try:
-    for part in (told_before_opened, log_line, last_look, open_before, nothing_weak, every_answer, libraries, remote_versions):
+    for part in (told_before_opened, log_line, last_look, open_before, nothing_weak, every_answer, libraries, silence, documents,
+                 remote_versions):
         part()
 finally:
     stop()
