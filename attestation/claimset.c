@@ -102,6 +102,30 @@ static bool is_detached_eat(struct json_object *root)
            json_object_array_length(pair) == 2;
 }
 
+/* one of several names a member goes by */
+static struct json_object *named(struct json_object *root, const char *const *names)
+{
+    struct json_object *member = NULL;
+    for (size_t i = 0; !member && names[i]; i++)
+        member = jsonin_member(root, names[i]);
+    return member;
+}
+
+static int add_value(struct claimset *set, struct json_object *root, struct err *err);
+
+/* {"overall-claims": …, "detached-claims": …}, as a policy itself calls the two. Return: 1 when it was one. */
+static int add_pair(struct claimset *set, struct json_object *root, struct err *err)
+{
+    static const char *const overall[] = {"overall-claims", "overall_claims", "overall", NULL};
+    static const char *const detached[] = {"detached-claims", "detached_claims", "detached", NULL};
+    struct json_object *first = named(root, overall), *second = named(root, detached);
+    if (!json_object_is_type(first, json_type_object) || !second)
+        return 0;
+    set_overall(set, first);
+    int r = add_value(set, second, err);
+    return r < 0 ? r : 1;
+}
+
 static int add_value(struct claimset *set, struct json_object *root, struct err *err)
 {
     if (is_detached_eat(root))
@@ -124,6 +148,9 @@ static int add_value(struct claimset *set, struct json_object *root, struct err 
             return add_value(set, jsonin_member(root, "claims"), err);
         return 0;
     }
+    int pair = add_pair(set, root, err);
+    if (pair)
+        return pair < 0 ? pair : 0;
     if (jsonin_member(root, "submods") || jsonin_member(root, "x-nvidia-overall-att-result")) {
         set_overall(set, root);
         if (!set->flat)

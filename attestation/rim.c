@@ -54,7 +54,9 @@ bool rim_bounds(const char *xml, size_t len, const char **why)
         *why = "it has NUL bytes";
         return false;
     }
-    if (len > 5 && memcmp(p, "<?xml", 5) == 0 && !(p = memmem(p, len, "?>", 2)))
+    if (len > 3 && memcmp(p, "\xef\xbb\xbf", 3) == 0) /* byte order mark */
+        p += 3;
+    if (end - p > 5 && memcmp(p, "<?xml", 5) == 0 && !(p = memmem(p, (size_t)(end - p), "?>", 2)))
         return false;
     while ((p = memchr(p, '<', (size_t)(end - p)))) {
         unsigned attributes = 0;
