@@ -1,11 +1,13 @@
 #include "base/fs.h"
 
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -205,4 +207,37 @@ int fs_remove(const struct host *host, const char *dir, const char *name, struct
         return 0;
     errno = code;
     return err_errno(err, "remove %s/%s", dir, name);
+}
+
+static bool is_stale(const char *name, const char *start, const char *end)
+{
+    size_t len = strlen(name), start_len = strlen(start), end_len = strlen(end);
+    if (name[0] != '.' || strncmp(name + 1, start, start_len) != 0 || len < end_len ||
+        strcmp(name + len - end_len, end) != 0)
+        return false;
+    size_t digits = len - end_len;
+    while (digits > 0 && isdigit((unsigned char)name[digits - 1]))
+        digits--;
+    if (digits < 3 || digits < start_len + 2 || name[digits - 1] != '.')
+        return false;
+    char *rest;
+    long pid = strtol(name + digits, &rest, 10);
+    return strcmp(rest, end) == 0 && pid > 0 && pid <= INT_MAX &&
+           (pid == (long)getpid() || (kill((pid_t)pid, 0) < 0 && errno == ESRCH));
+}
+
+void fs_remove_stale(const struct host *host, const char *dir, const char *start, const char *end)
+{
+    struct err ignored = ERR_INIT;
+    int fd = host_openat(host, dir, O_RDONLY | O_DIRECTORY, &ignored);
+    AUTO_CLOSEDIR DIR *stream = fd >= 0 ? fdopendir(fd) : NULL;
+    if (!stream) {
+        if (fd >= 0)
+            (void)close(fd);
+        return;
+    }
+    struct dirent *entry;
+    while ((entry = readdir(stream)))
+        if (is_stale(entry->d_name, start, end))
+            (void)unlinkat(dirfd(stream), entry->d_name, 0);
 }

@@ -51,4 +51,9 @@ void fs_sweep(const struct host *host, const char *dir, const char *const *names
 /* fs_remove() - unlink; a missing file is success. Return: 1 removed, 0 was not there, -errno. */
 int fs_remove(const struct host *host, const char *dir, const char *name, struct err *err);
 
+/* fs_remove_stale() - what programs left in @dir that were killed: "." @start … "." pid @end, where no process has that pid.
+ * fs_replace() makes such names with the end ".tmp". Those with our own pid count as stale: they are of a predecessor in a
+ * container, where pids are the same again; so call it while this process writes nothing there. */
+void fs_remove_stale(const struct host *host, const char *dir, const char *start, const char *end);
+
 #endif

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/auto.h"
+#include "base/fs.h"
 #include "base/rpc_internal.h"
 
 static int set_address(struct sockaddr_un *address, int fd, const char *name, struct err *err)
@@ -32,7 +33,6 @@ static int listen_hidden(int dir_fd, const char *hidden, struct err *err)
     AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return err_errno(err, "make a socket");
-    (void)unlinkat(dir_fd, hidden, 0); /* of a process with our pid that was killed in between */
     if (bind(fd, (const struct sockaddr *)&address, sizeof address) < 0)
         return err_errno(err, "bind socket %s", hidden);
     if (fchmodat(dir_fd, hidden, 0600, 0) < 0 || listen(fd, 16) < 0) {
@@ -49,6 +49,7 @@ int rpc_socket_listen(const struct host *host, const char *dir, const char *name
     AUTO_CLOSE int dir_fd = host_open_dir(host, dir, err);
     if (dir_fd < 0)
         return dir_fd;
+    fs_remove_stale(host, dir, name, "");
     AUTO_FREE char *hidden = xasprintf(".%s.%d", name, (int)getpid());
     AUTO_CLOSE int fd = listen_hidden(dir_fd, hidden, err);
     if (fd < 0)

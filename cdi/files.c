@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -82,35 +81,4 @@ void cdi_names_free(struct cdi_names *names)
     free(names->names);
     free(names->is_dir);
     *names = (struct cdi_names){0};
-}
-
-/* ".nvidia.com-<class>.yaml.<pid>.tmp" of a process that is no more */
-static bool is_stale(const char *name)
-{
-    static const char prefix[] = "." CDI_VENDOR "-", suffix[] = ".tmp";
-    size_t len = strlen(name);
-    if (strncmp(name, prefix, sizeof prefix - 1) != 0 || len < sizeof prefix + sizeof suffix ||
-        strcmp(name + len - (sizeof suffix - 1), suffix) != 0)
-        return false;
-    const char *number = strstr(name, ".yaml.");
-    char *end = NULL;
-    long pid = number ? strtol(number + 6, &end, 10) : 0;
-    return number && strcmp(end, suffix) == 0 && pid > 0 && pid <= INT_MAX &&
-           pid != (long)getpid() && kill((pid_t)pid, 0) < 0 && errno == ESRCH;
-}
-
-void cdi_remove_stale(const struct host *host, const char *dir)
-{
-    struct err err = ERR_INIT;
-    int fd = host_openat(host, dir, O_RDONLY | O_DIRECTORY, &err);
-    AUTO_CLOSEDIR DIR *stream = fd >= 0 ? fdopendir(fd) : NULL;
-    if (!stream) {
-        if (fd >= 0)
-            (void)close(fd);
-        return;
-    }
-    struct dirent *entry;
-    while ((entry = readdir(stream)))
-        if (is_stale(entry->d_name))
-            (void)unlinkat(dirfd(stream), entry->d_name, 0);
 }

@@ -24,7 +24,4 @@ int cdi_list_files(const struct host *host, const char *dir, struct cdi_names *r
                    struct err *err);
 void cdi_names_free(struct cdi_names *names); /* accepts an empty one */
 
-/* cdi_remove_stale() - temporary files that a killed writer of ours left in @dir (fs_replace() names them) */
-void cdi_remove_stale(const struct host *host, const char *dir);
-
 #endif

@@ -185,7 +185,7 @@ int cdi_sync(const struct host *host, const char *dir, const struct cdi_specs *s
                         .blocked = blocked,
                         .err = err};
     if (r == 0)
-        cdi_remove_stale(host, dir);
+        fs_remove_stale(host, dir, CDI_VENDOR "-", ".tmp");
     for (size_t i = 0; i < names.n; i++)
         if (!names.is_dir[i])
             look_at_file(&sync, names.names[i]);

@@ -290,6 +290,15 @@ static int start_kube(struct agent *agent, struct err *err)
     return 0;
 }
 
+/* A predecessor that was killed may have left half-written files. */
+static void remove_leftovers(struct agent *agent)
+{
+    const char *const dirs[] = {agent->config.state_directory, STATUS_DIR,
+                                agent->config.validations_directory};
+    for (size_t i = 0; i < ARRAY_LEN(dirs); i++)
+        fs_remove_stale(&agent->host, dirs[i], "", ".tmp");
+}
+
 /* Two agents on one host would undo each other's work. */
 static int be_the_only_one(struct agent *agent, struct err *err)
 {
@@ -299,6 +308,7 @@ static int be_the_only_one(struct agent *agent, struct err *err)
     if (fd < 0)
         return err_wrap(err, fd, "another ccnode-agent works on this host; end it first");
     agent->lock_fd = fd;
+    remove_leftovers(agent);
     return 0;
 }
 

@@ -209,6 +209,7 @@ int model_lockdown(struct model *m);
 void model_set_lockdown(struct model *m, int l);
 /* model_kill_at() - the trap kills @who at the n-th register access from now; 0 = never */
 void model_kill_at(struct model *m, uint64_t n, enum model_kill who);
+uint64_t model_kill_left(struct model *m);       /* 0 = struck, or never armed */
 enum model_kill model_kill_due(struct model *m); /* counts one access */
 /* model_kill() - SIGKILL to @pid, its parent or both; allowed in signal handlers. model_kill_name(): "self", … NULL past the end */
 void model_kill(pid_t pid, enum model_kill who);

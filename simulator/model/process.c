@@ -67,6 +67,11 @@ void model_kill_at(struct model *m, uint64_t n, enum model_kill who)
     unlock(m);
 }
 
+uint64_t model_kill_left(struct model *m)
+{
+    return m->s->kill_at;
+}
+
 enum model_kill model_kill_due(struct model *m)
 {
     if (m->s->kill_at == 0)

@@ -146,11 +146,42 @@ static int ctl_rmmod(struct ctl *ctl)
     return ctl_ask(ctl, "rmmod", ctl->argv[0]);
 }
 
+static void print_left(int64_t left)
+{
+    out_object();
+    out_number("left", left);
+    out_object_end();
+}
+
 static int ctl_kill_at_write(struct ctl *ctl)
 {
-    AUTO_FREE char *text = xasprintf(
-        "%s %s", ctl->argv[0], ctl->argc > 1 ? ctl->argv[1] : model_kill_name(MODEL_KILL_SELF));
-    return ctl_ask(ctl, "kill-at-write", text);
+    AUTO_FREE char *text = NULL;
+    if (ctl->argc > 0) {
+        const char *who = ctl->argc > 1 ? ctl->argv[1] : model_kill_name(MODEL_KILL_SELF);
+        text = xasprintf("%s %s", ctl->argv[0], who);
+        return ctl_ask(ctl, "kill-at-write", text);
+    }
+    int r = read_file(ctl, "kill-at-write", &text);
+    if (r == 0)
+        print_left(strtol(text, NULL, 10));
+    return r;
+}
+
+static int ctl_kill_at(struct ctl *ctl)
+{
+    uint64_t n = 0;
+    int who = MODEL_KILL_SELF;
+    if (ctl->argc == 0) {
+        print_left((int64_t)model_kill_left(ctl->model));
+        return 0;
+    }
+    int r = ctl_number(ctl, ctl->argv[0], UINT32_MAX, &n);
+    while (r == 0 && ctl->argc > 1 && strcmp(model_kill_name(who), ctl->argv[1]) != 0)
+        if (!model_kill_name(++who))
+            r = err_set(&ctl->err, EINVAL, "self, parent or both, not '%s'", ctl->argv[1]);
+    if (r == 0)
+        model_kill_at(ctl->model, n, (enum model_kill)who);
+    return r;
 }
 
 /* --- holders ----------------------------------------------------------------------------------------------- */
@@ -246,12 +277,12 @@ static const struct command {
     {"lockdown", "[LEVEL]", "none, integrity, confidentiality; also downwards", 0, 1, ctl_lockdown},
     {"events", "[N]", "resets and changes of the modes with their time; those after number N", 0, 1,
      ctl_events},
-    {"kill-at", "N [WHO]",
+    {"kill-at", "[N [WHO]]",
      "kill the process that does the N-th register access from now; 0 = never; WHO: self, parent "
-     "(who started it), both",
-     1, 2, ctl_kill_at},
-    {"kill-at-write", "N [WHO]", "the same for writes to files, after the write took effect", 1, 2,
-     ctl_kill_at_write},
+     "(who started it), both; without argument: how many are left until then",
+     0, 2, ctl_kill_at},
+    {"kill-at-write", "[N [WHO]]", "the same for writes to files, after the write took effect", 0,
+     2, ctl_kill_at_write},
 };
 
 static void help(FILE *f)

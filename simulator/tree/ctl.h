@@ -41,7 +41,6 @@ int ctl_scale(struct ctl *ctl);
 int ctl_advance(struct ctl *ctl);
 int ctl_drift(struct ctl *ctl);
 int ctl_lockdown(struct ctl *ctl);
-int ctl_kill_at(struct ctl *ctl);
 int ctl_events(struct ctl *ctl);
 
 #endif

@@ -362,16 +362,3 @@ int ctl_lockdown(struct ctl *ctl)
     return err_set(&ctl->err, EINVAL, "lockdown is none, integrity or confidentiality, not '%s'",
                    ctl->argv[0]);
 }
-
-int ctl_kill_at(struct ctl *ctl)
-{
-    uint64_t n = 0;
-    int who = MODEL_KILL_SELF;
-    int r = ctl_number(ctl, ctl->argv[0], UINT32_MAX, &n);
-    while (r == 0 && ctl->argc > 1 && strcmp(model_kill_name(who), ctl->argv[1]) != 0)
-        if (!model_kill_name(++who))
-            r = err_set(&ctl->err, EINVAL, "self, parent or both, not '%s'", ctl->argv[1]);
-    if (r == 0)
-        model_kill_at(ctl->model, n, (enum model_kill)who);
-    return r;
-}

@@ -341,6 +341,7 @@ def writes_are_logged_and_killed_at():
         n.write(f"{GPU}/config", "\x01\x02")
         same(js(n, "writes")[-1]["text"], "0102")
         n.ctl("kill-at-write", "2")
+        same((js(n, "kill-at-write"), js(n, "kill-at")), ({"left": 2}, {"left": 0}))
         code = "import os\nfor i in range(5): os.write(os.open(%r, 1), b'%%d' %% i)" % n.path(f"{GPU}/driver_override")
         p = subprocess.run([sys.executable, "-S", "-c", code])
         same(p.returncode, -signal.SIGKILL)

@@ -135,13 +135,15 @@ class Admin:
     _delete_counts = _delete_requests
 
     def _get_history(self, request, *_):
-        """Every version of the objects of a kind, oldest first: what anybody could have seen, and when."""
+        """Every version of the objects of a kind, oldest first: what anybody could have seen, and when; ?since=RV: later ones."""
+        since = int(request.query.get("since", "0"))
         plural, name = request.query.get("resource", "nodes"), request.query.get("name")
         res = next((r for r in self.app.registry.all if r.plural == plural), None)
         if res is None:
             raise ApiError(404, f"no such resource: {plural}")
         return {"changes": [{"rv": c.rv, "time": c.at, "type": c.type, "object": c.obj}
-                            for c in self.app.store.history[res.storage] if not name or c.obj["metadata"]["name"] == name]}
+                            for c in self.app.store.history[res.storage]
+                            if int(c.rv) > since and (not name or c.obj["metadata"]["name"] == name)]}
 
     # -- watches
 

@@ -40,7 +40,7 @@ def call(directory, method, path, body=None):
 
 def _fault(a):
     spec = {"kind": a.kind}
-    for key in ("verb", "method", "path", "resource", "user", "times", "skip", "code", "message", "reason", "retry_after",
+    for key in ("verb", "method", "path", "resource", "user", "agent", "times", "skip", "code", "message", "reason", "retry_after",
                 "bytes", "ms", "mib", "location", "body", "content_type", "name", "mode", "pid"):
         value = getattr(a, key)
         if value is not None:
@@ -76,6 +76,7 @@ def parser():
     f.add_argument("--path", help="shell pattern of the path")
     f.add_argument("--resource", help="nodes, nodes/status, pods/eviction, events, ... (comma list)")
     f.add_argument("--user", help="only requests of this user")
+    f.add_argument("--agent", help="shell pattern of the User-Agent")
     f.add_argument("--code", type=int)
     f.add_argument("--message")
     f.add_argument("--reason")

@@ -63,6 +63,8 @@ class Rule:
             return False
         if s.get("user") and not fnmatch.fnmatchcase(request.user or "", s["user"]):
             return False
+        if s.get("agent") and not fnmatch.fnmatchcase(request.headers.get("user-agent", ""), s["agent"]):
+            return False
         return True
 
     def take(self):

@@ -1,0 +1,275 @@
+#!/usr/bin/python3
+"""Kills ccnode-agent and its workers everywhere, starts it again, and looks whether all is as it should be.
+
+A node goes through the modes on, devtools, ppcie, off, round and round. In every step something dies by SIGKILL at one
+point: a register access, a write to sysfs, an operation on a file of the agent (journal, CDI, status, sockets), a write to
+the API server; it is the agent, the worker, or both. Then:
+
+  - the node converges to the wanted mode, with at most one reset more than the change needs, of devices that change
+  - at every instant cc.ready.state was true only while each device that counts was in its mode, booted, nothing staged
+  - a device that somebody holds was neither reset nor written to
+  - nothing is left: labels, CDI entries, sockets, locks, processes, temporary files are those of a node without a crash
+"""
+import argparse
+import collections
+import os
+import random
+import signal
+import sys
+import time
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, os.path.join(HERE, "../agent"))
+sys.path.insert(0, HERE)
+from rig import BUILD, MODE, READY, STATE, Bench, need, same, standin, until  # noqa: E402
+import points  # noqa: E402
+import truth  # noqa: E402
+
+LIBRARY = os.path.join(BUILD, "lib/libcrashpoint.so")
+ROUND = ("on", "devtools", "ppcie", "off")
+SAMPLE = {"h100-pcie": 20, "hgx-h100": 10}
+REASON = {"on": "Ready", "ppcie": "Ready", "off": "NotConfidential", "devtools": "NotConfidential"}
+READINESS = {"on": "true", "ppcie": "true", "off": "false", "devtools": None}
+FILES, KINDS = points.FileWrite(), {}
+KINDS.update({k.name: k for k in (points.Register(), points.SysfsWrite(), FILES, points.ApiWrite())})
+
+
+class Node(Bench):
+    def __init__(self, profile):
+        super().__init__(profile, scale="0.01")
+
+    def __enter__(self):
+        super().__enter__()
+        FILES.prepare(self, LIBRARY)
+        self.switches = [d for d in self.modes() if self.sysfs(d, "device") == "0x22a3"]
+        self.timeline = truth.Timeline(self, self.switches)
+        return self
+
+    def sysfs(self, bdf, name):
+        with open(f"{self.root}/sys/bus/pci/devices/{bdf}/{name}", encoding="utf-8") as f:
+            return f.read().strip()
+
+    def wanted(self, mode):
+        """bdf -> mode when the node is in that mode: switches know ppcie only."""
+        return {d: mode if mode == "ppcie" or d not in self.switches else "off" for d in self.modes()}
+
+    def is_in(self, mode):
+        labels = self.labels()
+        return labels.get(STATE) == mode and (labels.get(READY) or None) == READINESS[mode]
+
+    def settle(self, mode):
+        """In that mode, and nothing of the crash is left."""
+        until(lambda: f"{mode}: {self.labels()} {self.condition()} {self.modes()}", lambda: self.is_in(mode), 60, 0.02)
+        same(self.modes(), self.wanted(mode), "hardware")
+        until(lambda: f"nothing left: {self.left()}", lambda: not self.left(), 20, 0.05)
+
+    def left(self):
+        """What is not as on a node that never saw a crash."""
+        wrong = [f"process {p}" for p in truth.processes(self.root)]
+        wrong += [f"lock {n}" for n in truth.locks_held(self.root)]
+        wrong += [f"socket {n}" for n in truth.dead_sockets(self.kubelet.plugins)]
+        wrong += truth.temporary_files(self.root)
+        wrong += [f"{d} on {self.driver(d)}" for d in self.modes() if self.driver(d) != "vfio-pci"]
+        offered = {d: h for r in self.kubelet.devices().values() for d, h in r.items()}
+        wrong += [f"{d} is {offered.get(d)} at kubelet" for d in self.modes() if offered.get(d) != "Healthy"]
+        named = {n for names in self.cdi_names().values() for n in names}
+        wrong += [f"{d} has no CDI entry" for d in self.modes() if d not in named]
+        wrong += truth.cdi_lies(self, self.timeline.devices())
+        return wrong
+
+    def is_dead(self):
+        return self.agent.poll() is not None
+
+
+class Step:
+    """One change of mode with one crash in it."""
+
+    def __init__(self, b, mode, point=None, held=None):
+        self.b, self.mode, self.point, self.held = b, mode, point, held
+
+    def __str__(self):
+        where = ":".join(map(str, self.point)) if self.point else "no crash"
+        return f"{self.b.profile} to {self.mode}, {where}" + (f", {self.held} held" if self.held else "")
+
+    def run(self):
+        """Return: whether the point was reached."""
+        b = self.b
+        if self.held:
+            b.ctl("hold", self.held)
+        b.timeline.begin()
+        before, resets = b.modes(), b.resets()
+        kind, n, victim = self.point or (None, 0, None)
+        if kind:
+            KINDS[kind].arm(b, n, victim)
+        b.label(MODE, self.mode)
+        self.wait_for_the_blow(victim)
+        struck = kind and KINDS[kind].disarm(b)
+        if struck and victim != "worker":
+            same(b.agent.wait(30), -signal.SIGKILL, f"the agent's end: {b.log()[-3000:]}")
+            self.look_at_the_dead()
+            b.start_agent(wait=False)
+        extra = 0
+        if self.held:
+            self.release(before)
+            extra = 1                           # closing a VFIO device is a reset by Linux
+        b.settle(self.mode)
+        b.timeline.check()
+        for bdf, count in b.resets().items():
+            needed = before[bdf] != b.wanted(self.mode)[bdf]
+            allowed = 2 * needed + (extra if bdf == self.held else 0)
+            assert count - resets[bdf] <= allowed, f"{bdf}: {count - resets[bdf]} resets, {allowed} are enough"
+        return struck
+
+    def wait_for_the_blow(self, victim):
+        b = self.b
+        until(lambda: f"{self}: neither dead nor done: {b.labels()} {b.condition()}",
+              lambda: (victim != "worker" and b.is_dead()) or self.is_over(), 60, 0.015)
+
+    def is_over(self):
+        return self.b.labels().get(STATE) == "waiting-busy" if self.held else self.b.is_in(self.mode) and self.condition_follows()
+
+    def condition_follows(self):
+        """It comes after the labels: a point may lie there."""
+        return self.b.condition()["reason"] == REASON[self.mode]
+
+    def look_at_the_dead(self):
+        """Nobody is there to put anything right: what is said must be true now, and stay so."""
+        until("orphaned workers end", lambda: not truth.processes(self.b.root), 20)
+        self.b.timeline.check()
+        same(truth.cdi_lies(self.b, self.b.timeline.devices()), [], "CDI while nobody is there")
+
+    def release(self, before):
+        b = self.b
+        until(lambda: f"the others: {b.labels()} {b.modes()}", self.the_others_follow, 60, 0.02)
+        touched = b.timeline.devices()[self.held].states[1:]
+        same((touched, b.modes()[self.held]), ([], before[self.held]), f"{self.held} is held: it is not touched")
+        b.ctl("release", self.held)
+
+    def the_others_follow(self):
+        if self.b.labels().get(STATE) != "waiting-busy":
+            return False
+        modes, wanted = self.b.modes(), self.b.wanted(self.mode)
+        return self.mode == "ppcie" or "ppcie" in modes.values() or all(modes[d] == wanted[d] for d in modes if d != self.held)
+
+
+def count_points(b):
+    """{mode: {kind: number of points of a change to it}}: one round without a crash."""
+    totals = {}
+    for mode in ROUND:
+        before = {name: kind.count(b) for name, kind in KINDS.items()}
+        Step(b, mode).run()
+        time.sleep(0.3)                         # condition and Events follow the labels
+        totals[mode] = {name: kind.count(b) - before[name] for name, kind in KINDS.items()}
+    return totals
+
+
+def all_points(totals, choice):
+    """{mode: [points]} in the order of the seed."""
+    queues = {}
+    for mode, counts in totals.items():
+        queue = [(kind, n, victim) for kind, count in counts.items() for n in range(1, count + 1) for victim in KINDS[kind].victims]
+        choice.shuffle(queue)
+        queues[mode] = queue
+    return queues
+
+
+def sample(queues, size):
+    """As many of each kind and victim as possible: the rare kinds would else never be drawn."""
+    picked = {mode: [] for mode in queues}
+    groups = {mode: collections.defaultdict(list) for mode in queues}
+    for mode, queue in queues.items():
+        for point in queue:
+            groups[mode][point[0], point[2]].append(point)
+    keys = [(kind.name, victim) for kind in KINDS.values() for victim in kind.victims]
+    modes = list(queues)
+    for i in range(size):
+        mode = modes[i % len(modes)]
+        for j in range(len(keys)):
+            group = groups[mode][keys[(i + i // len(modes) + j) % len(keys)]]
+            if group:
+                picked[mode].append(group.pop())
+                break
+    return picked
+
+
+def walk(b, queues, choice, options):
+    """Round and round until every queue is empty."""
+    done = collections.Counter()
+    began = said = time.monotonic()
+    while any(queues.values()):
+        for mode in ROUND:
+            point = queues[mode].pop() if queues[mode] else None
+            if not point and not any(queues.values()):
+                break
+            held = choice.choice(sorted(set(b.modes()) - set(b.switches))) if len(b.modes()) > 1 and choice.random() < 0.2 else None
+            step = Step(b, mode, point, held)
+            at = time.monotonic()
+            try:
+                struck = step.run()
+            except BaseException:
+                print(f"FAIL {step} (to see it again: CCNODE_CRASH_SEED={options.seed}, or --point {mode}:{':'.join(map(str, point or ()))})", flush=True)
+                raise
+            if point:
+                done[point[0], point[2], struck] += 1
+            if options.verbose:
+                print(f"{time.monotonic() - at:6.2f} s {'struck' if struck else 'passed'} {step}", flush=True)
+            elif time.monotonic() - said > 60:
+                said = time.monotonic()
+                print(f"{sum(done.values())} points, {said - began:.0f} s", flush=True)
+    return done
+
+
+def report(done, totals):
+    print("points of a change:", "; ".join(f"to {m}: " + ", ".join(f"{k} {n}" for k, n in c.items()) for m, c in totals.items()))
+    for kind in KINDS.values():
+        print(f"{kind.name:9}", ", ".join(f"{v}: {done[kind.name, v, True]} struck, {done[kind.name, v, False]} not reached" for v in kind.victims))
+    struck = sum(n for (_, _, s), n in done.items() if s)
+    print(f"{struck} crashes of {sum(done.values())} points; all converged, nothing left")
+    assert 2 * struck >= sum(done.values()), "most points were not reached: this shows little"
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog="""
+environment:
+  CCNODE_CRASH_SEED=N   which points are drawn (default: a new one each time; it is printed)
+  CCNODE_CRASH_ALL=1    every point: hours; the order is that of the seed
+""")
+    p.add_argument("profile", nargs="?", choices=sorted(SAMPLE), default="h100-pcie")
+    p.add_argument("--sample", type=int, help="how many points (default: %s)" % ", ".join(f"{k} {v}" for k, v in SAMPLE.items()))
+    p.add_argument("--point", action="append", metavar="MODE:KIND:N:VICTIM",
+                   help="only this one, for example on:register:123:agent; kinds and victims: "
+                   + "; ".join(f"{k.name} {', '.join(k.victims)}" for k in KINDS.values()))
+    p.add_argument("--verbose", action="store_true", help="a line for each point")
+    return p.parse_args()
+
+
+def main():
+    options = arguments()
+    need()
+    if not os.path.exists(LIBRARY):
+        standin.skip(f"{LIBRARY} is not built")
+    options.seed = int(os.environ.get("CCNODE_CRASH_SEED") or random.SystemRandom().randrange(1 << 32))
+    print(f"CCNODE_CRASH_SEED={options.seed}", flush=True)
+    choice = random.Random(options.seed)
+    began = time.monotonic()
+    with Node(options.profile) as b:
+        b.start_agent()
+        b.timeline.begin()
+        b.settle("off")
+        totals = count_points(b)
+        queues = all_points(totals, choice)
+        if options.point:
+            queues = {mode: [] for mode in ROUND}
+            for mode, kind, n, victim in (p.split(":") for p in options.point):
+                queues[mode].append((kind, int(n), victim))
+        elif not os.environ.get("CCNODE_CRASH_ALL"):
+            queues = sample(queues, options.sample or SAMPLE[options.profile])
+        done = walk(b, queues, choice, options)
+        b.stop_agent()
+        same([n for n in os.listdir(b.kubelet.plugins) if n.endswith(".sock")], ["kubelet.sock"], "sockets after the end")
+    report(done, totals)
+    print(f"{time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
