@@ -390,11 +390,8 @@ static int start_parts(struct agent *agent, struct err *err)
     if (!agent->options.explain)
         runtime_configure(agent->runtime, agent->config.cri_socket, agent->config.cdi_directory);
     agent->hotplug = hotplug_new(agent->loop, &agent->host, on_hotplug, agent);
-    if (agent->options.config_path && !agent->options.explain) {
-        agent->reload = reload_new(agent->loop, agent->options.config_path, on_config, agent, err);
-        if (!agent->reload)
-            return -err->code;
-    }
+    if (agent->options.config_path && !agent->options.explain)
+        agent->reload = reload_new(agent->loop, agent->options.config_path, on_config, agent);
     return 0;
 }
 
