@@ -19,7 +19,7 @@ class Flip:
     def __call__(self):
         self.mode = "on" if self.mode == "off" else "off"
         self.b.label(MODE, self.mode)
-        self.b.wait_state(self.mode, ready="true" if self.mode == "on" else "false", seconds=seconds)
+        self.b.wait_state(self.mode, ready="true" if self.mode == "on" else "false", seconds=30)
 
 
 def no_fault_of_the_server_loses_an_order():
