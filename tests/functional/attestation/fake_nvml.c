@@ -55,8 +55,9 @@ static int enter(const char *function, unsigned slot)
         fclose(f);
     }
     int code = fault(function, ++counts[slot]);
-    while (code == 9999) /* no answer */
-        pause();
+    if (code == 9999) /* no answer */
+        for (;;)
+            pause();
     if (code < 0 && slot && !initialised)
         return 1;
     return code < 0 ? 0 : code;
