@@ -415,6 +415,7 @@ static void end(struct agent *agent)
     loop_cancel(agent->tick_timer);
     loop_cancel(agent->farewell);
     observe_cancel(agent->look);
+    recover_stop(agent);
     change_abandon_all(agent);
     httpd_free(agent->httpd);
     reload_free(agent->reload);

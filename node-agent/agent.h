@@ -35,6 +35,7 @@
 #include "node-agent/observe.h"
 #include "node-agent/operands.h"
 #include "node-agent/publisher.h"
+#include "node-agent/recover.h"
 #include "node-agent/reload.h"
 #include "node-agent/runtime.h"
 #include "node-agent/serving.h"
@@ -120,6 +121,7 @@ struct agent {
     int64_t kicked_for_ms; /* when pass_timer is due */
 
     struct change *changes;
+    struct recover recover;
     struct kube_lease *lease;
     int64_t change_started_ms; /* the node as a whole; 0 = no change */
     char trouble_reason[64], trouble[512];

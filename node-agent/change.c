@@ -142,12 +142,30 @@ static void note_drift_of_mode(struct agent *agent, const char *bdf, enum cc_mod
                bdf, cc_mode_name(now), cc_mode_name(was));
 }
 
+/* The registers could be read, and what they say is that the device does not work: asked again with backoff. */
+static void on_fault(struct agent *agent, const char *bdf, const struct nv_report *report)
+{
+    struct memory_device *m = memory_find(&agent->memory, bdf);
+    char text[300];
+    (void)snprintf(text, sizeof text, "the device is faulty: %s",
+                   *report->fault ? report->fault : "its firmware has not booted");
+    if (!m || m->failures == 0)
+        log_error("device failed", "bdf", bdf, "error", text, NULL);
+    memory_failed(&agent->memory, bdf, text, loop_now_ms(agent->loop));
+    if (m)
+        m->dead = true;
+}
+
 static void on_success(struct agent *agent, const struct change *change, size_t i,
                        const struct act_device *result)
 {
     const char *bdf = change->bdfs[i];
     const struct device_plan *d = &change->plan.devices[i];
     struct memory_device *m = memory_find(&agent->memory, bdf);
+    if (result->report_valid && (*result->report.fault || !result->report.booted)) {
+        on_fault(agent, bdf, &result->report);
+        return;
+    }
     memory_succeeded(&agent->memory, bdf);
     if (result->report_valid) {
         note_drift_of_mode(agent, bdf, result->report.active);
@@ -183,6 +201,9 @@ static void on_failure(struct agent *agent, const char *bdf, const struct act_de
         return;
     }
     memory_failed(&agent->memory, bdf, result->error, now);
+    if (m)
+        m->dead =
+            strcmp(result->failed_code, "ENODEV") == 0 || strcmp(result->failed_code, "EIO") == 0;
     log_error("device failed", "bdf", bdf, "error", result->error, NULL);
 }
 
@@ -430,8 +451,10 @@ void change_start_allowed(struct agent *agent)
         return;
     if (agent->plan->queries)
         start_queries(agent);
-    if (!agent->options.explain)
+    if (!agent->options.explain) {
+        recover_dead(agent);
         start_writes(agent);
+    }
     give_lease_back(agent);
 }
 

@@ -20,6 +20,7 @@ struct memory_device {
     int64_t read_at_ms;
     bool was_held; /* seen in use since the report: it is then void */
     unsigned failures;
+    bool dead; /* the last failure reads like a device that is faulty or off the bus */
     int64_t retry_at_ms;
     char error[640];
 };

@@ -113,6 +113,22 @@ def unplugged_and_plugged_without_a_restart():
         b.wait_state("on", ready="true")
 
 
+def a_dead_gpu_is_looked_for_again():
+    with Bench("hgx-h100", config="recovery: { rescan: true }\n") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        b.ctl("fault", GPU, "dead", "1")
+        b.label(MODE, "on")
+        until("removed and scanned", lambda: b.metric("ccnode_step_seconds_count", step="rescan") == 1)
+        until("told", lambda: b.events("RecoveringDevice"))
+        until("the other seven go on without it", lambda: len(b.kubelet.devices()[RESOURCE]) == 7)
+        b.ctl("clear", GPU)
+        with open(b.root + "/sys/bus/pci/rescan", "w") as f:
+            f.write("1")
+        until("back", lambda: b.modes()[GPU] == "on", 60)
+        until("eight are served", lambda: [h for h in b.kubelet.devices()[RESOURCE].values()].count("Healthy") == 8)
+
+
 def gpus_bound_later_than_we_start():
     with Bench("mixed") as b:
         b.start_agent()
@@ -141,6 +157,6 @@ def container_hands_back_and_takes_again():
 if __name__ == "__main__":
     tests = [a_mute_gpu, a_dead_gpu, a_gpu_whose_reset_fails, a_gpu_that_forgets_its_mode, hold_all_withdraws_all,
              ppcie_failure_before_the_reset_puts_all_back, a_mode_changed_by_somebody_else_is_put_right,
-             a_rebound_gpu_comes_back, unplugged_and_plugged_without_a_restart, gpus_bound_later_than_we_start,
+             a_rebound_gpu_comes_back, a_dead_gpu_is_looked_for_again, unplugged_and_plugged_without_a_restart, gpus_bound_later_than_we_start,
              container_hands_back_and_takes_again]
     run(*tests)

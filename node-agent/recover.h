@@ -1,0 +1,33 @@
+/* Opt-in last resort for a device that is off the bus (recovery.rescan): take it from the bus and look for it again.
+ *
+ * Only after two failures in a row that read like a dead device, only while nobody uses it, one device at a time, and no
+ * more often than every RECOVER_AGAIN_MS: a device that needs power cycling must not keep the bus busy.
+ */
+#ifndef CCN_AGENT_RECOVER_H
+#define CCN_AGENT_RECOVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "node-agent/gpu/device.h"
+
+#define RECOVER_AGAIN_MS (5 * 60 * 1000)
+#define RECOVER_REMEMBERED 16
+
+struct agent;
+struct worker;
+
+struct recover {
+    struct worker *worker; /* NULL = nothing is under way */
+    char bdf[BDF_SIZE];
+    struct {
+        char bdf[BDF_SIZE];
+        int64_t at_ms;
+    } done[RECOVER_REMEMBERED]; /* the oldest place is used again */
+};
+
+/* recover_dead() - begin with the first device that needs it, if any. recover_stop() - forget what is under way. */
+void recover_dead(struct agent *agent);
+void recover_stop(struct agent *agent);
+
+#endif
