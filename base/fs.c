@@ -160,37 +160,6 @@ int fs_replace(const struct host *host, const char *dir, const char *name, const
     return 0;
 }
 
-/* ".NAME.PID.tmp" with a process that is no more, or that is ourselves. */
-static bool is_left_behind(const char *file, const char *name)
-{
-    size_t n = strlen(name);
-    if (file[0] != '.' || strncmp(file + 1, name, n) != 0 || file[n + 1] != '.')
-        return false;
-    char *end;
-    long pid = strtol(file + n + 2, &end, 10);
-    if (end == file + n + 2 || strcmp(end, ".tmp") != 0 || pid <= 0 || pid > INT_MAX)
-        return false;
-    return pid == getpid() || (kill((pid_t)pid, 0) < 0 && errno == ESRCH);
-}
-
-void fs_sweep(const struct host *host, const char *dir, const char *const *names)
-{
-    struct err ignored = ERR_INIT;
-    int fd = host_openat(host, dir, O_RDONLY | O_DIRECTORY, &ignored);
-    AUTO_CLOSEDIR DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
-    if (!list) {
-        if (fd >= 0)
-            (void)close(fd);
-        return;
-    }
-    for (struct dirent *e; (e = readdir(list));) {
-        for (const char *const *name = names; *name; name++) {
-            if (is_left_behind(e->d_name, *name))
-                (void)unlinkat(fd, e->d_name, 0);
-        }
-    }
-}
-
 int fs_remove(const struct host *host, const char *dir, const char *name, struct err *err)
 {
     int dir_fd = host_open_dir(host, dir, err);

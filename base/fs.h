@@ -42,12 +42,6 @@ int fs_mkdirs(const struct host *host, const char *path, struct err *err);
 int fs_replace(const struct host *host, const char *dir, const char *name, const void *data,
                size_t len, mode_t mode, bool durable, struct err *err);
 
-/**
- * fs_sweep() - remove temporary files that fs_replace() left in @dir when its process was killed
- * Only those of names in @names (ended by NULL) whose process runs no more.
- */
-void fs_sweep(const struct host *host, const char *dir, const char *const *names);
-
 /* fs_remove() - unlink; a missing file is success. Return: 1 removed, 0 was not there, -errno. */
 int fs_remove(const struct host *host, const char *dir, const char *name, struct err *err);
 

@@ -312,18 +312,6 @@ static int be_the_only_one(struct agent *agent, struct err *err)
     return 0;
 }
 
-/* What a predecessor that was killed in the middle of writing has left. */
-static void sweep(const struct agent *agent)
-{
-    static const char *const state[] = {"journal.json", "last-node.json", NULL};
-    static const char *const status[] = {STATUS_FILE, NULL};
-    static const char *const ready[] = {"workload-type", "vfio-pci-ready", "cc-manager-ready",
-                                        ".cc-manager-ctr-ready", NULL};
-    fs_sweep(&agent->host, agent->config.state_directory, state);
-    fs_sweep(&agent->host, STATUS_DIR, status);
-    fs_sweep(&agent->host, agent->config.validations_directory, ready);
-}
-
 static int load_state(struct agent *agent)
 {
     struct err err = ERR_INIT;
@@ -468,8 +456,6 @@ int agent_main(const struct agent_options *options, struct config *config)
         r = start_signals(agent, &err);
     if (r == 0)
         r = be_the_only_one(agent, &err);
-    if (r == 0 && !options->explain)
-        sweep(agent);
     if (r == 0)
         r = load_state(agent);
     if (r == 0)

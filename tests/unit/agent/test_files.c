@@ -1,4 +1,4 @@
-/* Files the agent keeps: orders of the last run, readiness files, leftovers of killed writers. */
+/* Files the agent keeps: orders of the last run, readiness files. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -103,33 +103,12 @@ static void readiness_files_follow_the_truth(void **state)
     assert_false(is_there("/v/.cc-manager-ctr-ready"));
 }
 
-static void leftovers_of_the_dead_are_swept(void **state)
-{
-    (void)state;
-    struct err err = ERR_INIT;
-    static const char *const names[] = {"journal.json", NULL};
-    char alive[64];
-    (void)snprintf(alive, sizeof alive, ".journal.json.%d.tmp", (int)getppid());
-    assert_int_equal(fs_mkdirs(&host, "/s", &err), 0);
-    const char *const files[] = {".journal.json.999999999.tmp", ".other.999999999.tmp", alive,
-                                 "journal.json", ".journal.json.x.tmp"};
-    for (size_t i = 0; i < ARRAY_LEN(files); i++)
-        assert_int_equal(fs_replace(&host, "/s", files[i], "x", 1, 0600, false, &err), 0);
-    fs_sweep(&host, "/s", names);
-    assert_false(is_there("/s/.journal.json.999999999.tmp"));
-    for (size_t i = 1; i < ARRAY_LEN(files); i++) {
-        AUTO_FREE char *path = xasprintf("/s/%s", files[i]);
-        assert_true(is_there(path));
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(orders_survive_and_only_orders, setup, teardown),
         cmocka_unit_test(damaged_orders_are_no_orders),
         cmocka_unit_test_setup_teardown(readiness_files_follow_the_truth, setup, teardown),
-        cmocka_unit_test_setup_teardown(leftovers_of_the_dead_are_swept, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
