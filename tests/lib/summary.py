@@ -41,16 +41,22 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--tiers", required=True)
     parser.add_argument("--require", default="")
+    parser.add_argument("--broken", default="", help="builds that failed")
     parser.add_argument("folder")
     args = parser.parse_args()
     tiers, required = read(args.folder), [name for name in args.require.split(",") if name]
     bad = False
     for name in args.tiers.split(","):
         tier = tiers.get(name)
-        if tier is None:
+        build = name if name in ("clang", "release", "fuzz") else "release" if name == "bench" else "dev"
+        if build in args.broken.split():
+            print(f"{name:<12} FAILED: the {build} build failed")
+            bad = True
+        elif tier is None:
             refused = name in required
             print(f"{name:<12} {'FAILED: required, but no test ran' if refused else 'SKIPPED: no test of this tier ran'}")
             bad = bad or refused
+        if tier is None or build in args.broken.split():
             continue
         refused = name in required and tier.skipped
         word = "FAILED" if tier.failed or refused else "passed" if tier.passed else "SKIPPED"
