@@ -16,7 +16,7 @@
 
 static struct {
     EVP_PKEY *leaf;
-    char *root, *chain64;
+    char *root, *chain64, *pem;
     uint8_t report[9000];
     size_t len;
     uint8_t nonce[32];
@@ -229,6 +229,32 @@ static void numbers_of_devices(void **state)
                 "topology.count");
 }
 
+static void sizes_of_chain_and_hex(void **state)
+{
+    static const char *const bad[] = {"", "0", "zz", "11e0 01"};
+    (void)state;
+    AUTO_FREE char *long_pem = xmalloc(ATT_CHAIN_MAX + 2);
+    memset(long_pem, '\n', ATT_CHAIN_MAX + 1);
+    AUTO_FREE char *long64 = b64_encode((const uint8_t *)long_pem, ATT_CHAIN_MAX + 1);
+    char *keep = set.chain64;
+    for (int i = 0; i < 2; i++) {
+        set.chain64 = i ? long64 : (char[]){""};
+        AUTO_FREE char *json = evidence_of(set.report, set.len, "");
+        mint_expect(check(json, (struct att_options){0}), "chain", "chain.size");
+    }
+    set.chain64 = keep;
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct err err = ERR_INIT;
+        struct att_verdict *v = NULL;
+        struct att_options options = {
+            .nonce = set.nonce, .at = MINT_CLOCK, .device_root_pem = set.root};
+        struct att_text hex = {bad[i], strlen(bad[i]), "report"},
+                        pem = {set.pem, strlen(set.pem), "chain"};
+        assert_int_equal(att_check_report_hex(&options, &hex, &pem, &v, &err), 0);
+        mint_expect(v, bad[i], *bad[i] ? "evidence.hex" : "report.size");
+    }
+}
+
 static void every_length_is_refused_or_whole(void **state)
 {
     (void)state;
@@ -260,6 +286,10 @@ static int open_set(void **state)
     memcpy(set.report, bytes.data, bytes.len);
     set.len = bytes.len;
     att_bytes_done(&bytes);
+    if (b64_decode(set.chain64, strlen(set.chain64), 9000, &bytes, &err) < 0)
+        return -1;
+    set.pem = xstrndup((const char *)bytes.data, bytes.len);
+    att_bytes_done(&bytes);
     BIO *bio = BIO_new_mem_buf(key, -1);
     set.leaf = PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
     BIO_free(bio);
@@ -272,14 +302,17 @@ static int close_set(void **state)
     EVP_PKEY_free(set.leaf);
     free(set.root);
     free(set.chain64);
+    free(set.pem);
     return 0;
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_rule), cmocka_unit_test(missing_fwid_is_an_option),
-        cmocka_unit_test(what_nvml_said_must_agree), cmocka_unit_test(numbers_of_devices),
-        cmocka_unit_test(every_length_is_refused_or_whole)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(each_rule),
+                                       cmocka_unit_test(missing_fwid_is_an_option),
+                                       cmocka_unit_test(what_nvml_said_must_agree),
+                                       cmocka_unit_test(numbers_of_devices),
+                                       cmocka_unit_test(sizes_of_chain_and_hex),
+                                       cmocka_unit_test(every_length_is_refused_or_whole)};
     return cmocka_run_group_tests(tests, open_set, close_set);
 }
