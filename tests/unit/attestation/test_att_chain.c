@@ -1,10 +1,12 @@
 /* Device chains in which exactly one thing is wrong. REF-A 3.3, 9.1 row 12 */
 #include "tests/unit/attestation/mint.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "attestation/anchors.h"
 #include "attestation/certs.h"
+#include "attestation/fwid.h"
 #include "base/auto.h"
 
 static const struct mint_cert ordinary[6] = {{.name = "GH100 A01 GSP FMC LF"},
@@ -120,6 +122,75 @@ static void a_root_must_be_one(void **state)
     mint_done(&chain);
 }
 
+/* SEQUENCE { 1, SubjectPublicKeyInfo of @key, SEQUENCE { sha384, OCTET STRING of 48 } } */
+static size_t dice(EVP_PKEY *key, uint8_t fill, uint8_t *ret)
+{
+    static const uint8_t tail[] = {0x30, 0x3d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01,
+                                   0x65, 0x03, 0x04, 0x02, 0x02, 0x04, 0x30};
+    unsigned char *spki = NULL;
+    int n = i2d_PUBKEY(key, &spki);
+    uint8_t head[] = {0x30, 0x81, (uint8_t)(3 + n + 63), 0x02, 0x01, 0x01};
+    memcpy(ret, head, sizeof head);
+    memcpy(ret + sizeof head, spki, (size_t)n);
+    memcpy(ret + sizeof head + n, tail, sizeof tail);
+    memset(ret + sizeof head + n + sizeof tail, fill, 48);
+    OPENSSL_free(spki);
+    return sizeof head + (size_t)n + sizeof tail + 48;
+}
+
+static void fwid_binds_firmware_and_brom_key(void **state)
+{
+    static const struct {
+        const char *what, *rule;
+        int extension;   /* 0 none, 1 good, 2 of another key, 3 cut short, 4 with a byte more */
+        uint8_t claimed; /* what the report says; 0: nothing */
+        const char *driver;
+        enum att_missing_fwid missing;
+    } cases[] = {
+        {"good", NULL, 1, 7, "550.90.07", ATT_FWID_BY_DRIVER},
+        {"no extension", "fwid.extension", 0, 7, "550.90.07", ATT_FWID_BY_DRIVER},
+        {"cut short", "fwid.extension", 3, 7, "550.90.07", ATT_FWID_BY_DRIVER},
+        {"a byte more", "fwid.extension", 4, 7, "550.90.07", ATT_FWID_BY_DRIVER},
+        {"another key", "fwid.brom_key", 2, 7, "550.90.07", ATT_FWID_BY_DRIVER},
+        {"other digest", "fwid.match", 1, 8, "550.90.07", ATT_FWID_BY_DRIVER},
+        {"none in an old report", NULL, 1, 0, "545.00", ATT_FWID_BY_DRIVER},
+        {"another key, old report", "fwid.brom_key", 2, 0, "545.00", ATT_FWID_BY_DRIVER},
+        {"none in an old report, required", "fwid.match", 1, 0, "545.00", ATT_FWID_REQUIRED},
+        {"none in a new report", "fwid.match", 1, 0, "550.00", ATT_FWID_BY_DRIVER},
+        {"none in a new report, optional", NULL, 1, 0, "580.95.05", ATT_FWID_OPTIONAL}};
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct mint_chain chain = {.n = 0}, other = {.n = 0};
+        struct mint_cert certs[5];
+        uint8_t ext[300] = {0}, value[48];
+        struct err err = ERR_INIT;
+        memcpy(certs, ordinary, sizeof certs);
+        mint_chain(&other, ordinary, 2);
+        chain.key[1] = EVP_EC_gen("P-384");
+        size_t len = dice(cases[i].extension == 2 ? other.key[1] : chain.key[1], 7, ext);
+        if (cases[i].extension) {
+            certs[0].dice = ext;
+            certs[0].dice_len = len - (cases[i].extension == 3) + (cases[i].extension == 4);
+        }
+        mint_chain(&chain, certs, 5);
+        struct certs *pool = certs_new();
+        const struct cert *list[5];
+        AUTO_FREE char *pem = mint_pem(&chain, 0, 5);
+        assert_int_equal(certs_add_pem(pool, pem, strlen(pem), list, 5, &err), 5);
+        struct report report = {.kind = ATT_GPU};
+        (void)snprintf(report.driver, sizeof report.driver, "%s", cases[i].driver);
+        memset(value, cases[i].claimed, sizeof value);
+        if (cases[i].claimed)
+            report.opaque[report.n_opaque++] = (struct opaque){OPAQUE_FWID, 48, value};
+        struct att_verdict *v = trail_new();
+        (void)fwid_check(&report, ARCH_HOPPER, list[0], list[1], cases[i].missing, v);
+        mint_expect(v, cases[i].what, cases[i].rule);
+        certs_free(pool);
+        mint_done(&chain);
+        mint_done(&other);
+    }
+}
+
 static void pem_text_is_strict(void **state)
 {
     static const char *const bad[] = {
@@ -179,9 +250,11 @@ static void pinned_roots_are_the_published_ones(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_plan), cmocka_unit_test(a_root_must_be_one),
-        cmocka_unit_test(pem_text_is_strict), cmocka_unit_test(each_signature_is_checked_once),
-        cmocka_unit_test(pinned_roots_are_the_published_ones)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(each_plan),
+                                       cmocka_unit_test(a_root_must_be_one),
+                                       cmocka_unit_test(fwid_binds_firmware_and_brom_key),
+                                       cmocka_unit_test(pem_text_is_strict),
+                                       cmocka_unit_test(each_signature_is_checked_once),
+                                       cmocka_unit_test(pinned_roots_are_the_published_ones)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -219,6 +219,46 @@ static void every_length_is_refused(void **state)
     certs_free(pool);
 }
 
+static struct att_text text_of(const struct att_bytes *bytes, const char *name)
+{
+    return (struct att_text){(const char *)bytes->data, bytes->len, name};
+}
+
+/* check ocsp: files that do not belong together */
+static void the_files_must_belong_together(void **state)
+{
+    struct certs *pool = certs_new();
+    struct att_options options = {.at = MINT_CLOCK};
+    struct att_bytes request = {0}, other = {0}, response = {0};
+    const struct cert *subject = pooled(pool, chain.cert[0]), *issuer = pooled(pool, chain.cert[1]);
+    struct err err = ERR_INIT;
+    struct att_verdict *v = NULL;
+    (void)state;
+    ocsp_request(subject, issuer, false, nonce, &request);
+    ocsp_request(issuer, pooled(pool, chain.cert[2]), false, nonce, &other);
+    respond(&plans[0], &request, &response);
+    AUTO_FREE char *leaf = mint_pem(&chain, 0, 1);
+    AUTO_FREE char *ca = mint_pem(&chain, 1, 2);
+    AUTO_FREE char *root = mint_pem(&chain, 2, 3);
+    struct att_text resp = text_of(&response, "response"), req = text_of(&request, "request"),
+                    wrong = text_of(&other, "other request"), s = {leaf, strlen(leaf), "subject"},
+                    i = {ca, strlen(ca), "issuer"}, r = {root, strlen(root), "root"};
+    assert_int_equal(att_check_ocsp(&options, &resp, &req, &s, &i, &v, &err), 0);
+    mint_expect(v, "good", NULL);
+    assert_int_equal(att_check_ocsp(&options, &resp, &wrong, &s, &i, &v, &err), 0);
+    mint_expect(v, "request for another certificate", "ocsp.request");
+    assert_int_equal(att_check_ocsp(&options, &resp, &resp, &s, &i, &v, &err), 0);
+    mint_expect(v, "response as request", "ocsp.request");
+    assert_int_equal(att_check_ocsp(&options, &resp, &req, &s, &r, &v, &err), 0);
+    mint_expect(v, "not its issuer", "ocsp.certificates");
+    assert_int_equal(att_check_ocsp(&options, &resp, &req, &resp, &i, &v, &err), 0);
+    mint_expect(v, "no certificate", "ocsp.certificates");
+    att_bytes_done(&request);
+    att_bytes_done(&other);
+    att_bytes_done(&response);
+    certs_free(pool);
+}
+
 static int open_chain(void **state)
 {
     static const struct mint_cert certs[3] = {
@@ -238,6 +278,7 @@ static int close_chain(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(each_plan),
-                                       cmocka_unit_test(every_length_is_refused)};
+                                       cmocka_unit_test(every_length_is_refused),
+                                       cmocka_unit_test(the_files_must_belong_together)};
     return cmocka_run_group_tests(tests, open_chain, close_chain);
 }

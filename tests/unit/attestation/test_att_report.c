@@ -255,6 +255,53 @@ static void sizes_of_chain_and_hex(void **state)
     }
 }
 
+static void members_of_a_device(void **state)
+{
+    static const struct {
+        const char *json, *rule;
+    } bad[] = {{"[1]", "evidence.member"},
+               {"[{\"arch\":\"HOPPER\",\"nonce\":\"%s\",\"evidence\":1,\"certificate\":\"\"}]",
+                "evidence.member"},
+               {"[{\"arch\":\"HOPPER\",\"nonce\":\"%s\",\"evidence\":\"\"}]", "evidence.member"},
+               {"[{\"arch\":\"HOPPER\",\"nonce\":\"%s\",\"uuid\":[]}]", "evidence.member"},
+               {"[{\"arch\":\"HOPPER\"}]", "evidence.nonce"},
+               {"[{\"arch\":\"\",\"nonce\":\"%s\"}]", "evidence.arch"},
+               {"{\"device_evidence_list\":[]}", "evidence.list"},
+               {"{\"evidences\":{}}", "evidence.list"},
+               {"[{},{}]x", "evidence.json"}};
+    char nonce[65];
+    (void)state;
+    hex_encode(set.nonce, sizeof set.nonce, nonce);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        const char *at = strstr(bad[i].json, "%s");
+        AUTO_FREE char *json =
+            at ? xasprintf("%.*s%s%s", (int)(at - bad[i].json), bad[i].json, nonce, at + 2)
+               : xstrdup(bad[i].json);
+        mint_expect(check(json, (struct att_options){0}), json, bad[i].rule);
+    }
+}
+
+/* accepted as evidence, and then nobody who could answer for certificates or RIMs */
+static void nothing_is_accepted_without_sources(void **state)
+{
+    struct err err = ERR_INIT;
+    struct att_verdict *v = NULL;
+    struct att_options options = {
+        .nonce = set.nonce, .at = MINT_CLOCK, .device_root_pem = set.root};
+    (void)state;
+    AUTO_FREE char *json = evidence_of(set.report, set.len, "");
+    struct att_text text = {json, strlen(json), "evidence"};
+    assert_int_equal(att_verify(&options, NULL, &text, 1, &v, &err), 0);
+    mint_expect(v, "revocation required", "ocsp.source");
+    options.revocation = ATT_REVOCATION_OFF;
+    assert_int_equal(att_verify(&options, NULL, &text, 1, &v, &err), 0);
+    mint_expect(v, "no RIM", "rim.fetch");
+    assert_int_equal(att_verify(&options, NULL, &text, 0, &v, &err), 0);
+    mint_expect(v, "no evidence", "evidence.list");
+    options.nonce = NULL;
+    assert_true(att_verify(&options, NULL, &text, 1, &v, &err) < 0);
+}
+
 static void every_length_is_refused_or_whole(void **state)
 {
     (void)state;
@@ -313,6 +360,8 @@ int main(void)
                                        cmocka_unit_test(what_nvml_said_must_agree),
                                        cmocka_unit_test(numbers_of_devices),
                                        cmocka_unit_test(sizes_of_chain_and_hex),
+                                       cmocka_unit_test(members_of_a_device),
+                                       cmocka_unit_test(nothing_is_accepted_without_sources),
                                        cmocka_unit_test(every_length_is_refused_or_whole)};
     return cmocka_run_group_tests(tests, open_set, close_set);
 }
