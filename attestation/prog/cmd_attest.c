@@ -84,6 +84,10 @@ static int collect(struct run *run, struct err *err)
     watch_start(run->opts.driver_seconds, EXIT_COLLECT);
     int r = collect_now(run, err);
     watch_stop();
+    if (r < 0)
+        collect_trouble(&run->opts);
+    else
+        collect_warn_persistence(&run->c);
     return r;
 }
 

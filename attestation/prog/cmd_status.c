@@ -7,45 +7,9 @@
 #include "attestation/prog/collect.h"
 #include "attestation/prog/commands.h"
 #include "attestation/prog/files.h"
+#include "attestation/prog/lkca.h"
 #include "attestation/prog/watch.h"
 #include "base/auto.h"
-#include "base/fs.h"
-
-/* The driver's SPDM needs these two of the kernel (soft dependencies ecdh_generic, ecdsa_generic). */
-struct lkca {
-    bool known, ecdsa, ecdh;
-};
-
-static struct lkca read_lkca(const struct opts *opts)
-{
-    struct lkca ret = {false, false, false};
-    struct host host;
-    struct err err = ERR_INIT;
-    AUTO_FREE char *text = NULL;
-    if (host_open(&host, opts->host_root ? opts->host_root : "/", &err) < 0)
-        return ret;
-    if (fs_read(&host, "/proc/crypto", 1 << 20, &text, NULL, &err) == 0) {
-        ret.known = true;
-        ret.ecdsa = strstr(text, ": ecdsa-nist-p384") != NULL;
-        ret.ecdh = strstr(text, ": ecdh-nist-p384") != NULL;
-    }
-    host_close(&host);
-    return ret;
-}
-
-static void say_lkca(FILE *f, const struct lkca *lkca)
-{
-    if (!lkca->known)
-        (void)fprintf(f, "LKCA: unknown, /proc/crypto can't be read\n");
-    else if (lkca->ecdsa && lkca->ecdh)
-        (void)fprintf(f, "LKCA: ecdsa and ecdh are there\n");
-    else
-        (void)fprintf(f,
-                      "LKCA: the kernel has no %s%s%s, which CC needs: load ecdsa_generic and "
-                      "ecdh_generic before nvidia (CONFIG_CRYPTO_ECDSA, CONFIG_CRYPTO_ECDH)\n",
-                      lkca->ecdsa ? "" : "ecdsa", !lkca->ecdsa && !lkca->ecdh ? " and no " : "",
-                      lkca->ecdh ? "" : "ecdh");
-}
 
 struct status {
     struct nvml_mode mode;
@@ -109,7 +73,7 @@ static void print_text(FILE *f, const struct status *s)
         (void)fprintf(f, "nvidia-persistenced: does not hold the GPUs: without it the driver ends "
                          "the CC session when the last client goes, and attestation must be "
                          "repeated; start it first\n");
-    say_lkca(f, &s->lkca);
+    lkca_say(f, &s->lkca, false);
 }
 
 static void put_text(struct json_object *o, const char *name, const char *text)
@@ -148,10 +112,10 @@ int cmd_status(const struct opts *opts)
     AUTO_FREE struct status *s = xcalloc(1, sizeof *s);
     AUTO_FREE char *text = NULL;
     size_t len = 0;
-    s->lkca = read_lkca(opts);
+    s->lkca = lkca_read(opts);
     watch_start(opts->driver_seconds, EXIT_COLLECT);
     if (read_status(opts, s, &err) < 0) {
-        say_lkca(stderr, &s->lkca);
+        lkca_say(stderr, &s->lkca, true);
         return complain(EXIT_COLLECT, &err);
     }
     watch_stop();

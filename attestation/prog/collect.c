@@ -6,9 +6,11 @@
 #include <string.h>
 
 #include "attestation/b64.h"
+#include "attestation/prog/lkca.h"
 #include "attestation/prog/nscq.h"
 #include "base/auto.h"
 #include "base/bytes.h"
+#include "base/log.h"
 
 void collection_done(struct collection *c)
 {
@@ -61,7 +63,7 @@ static int collect_gpu(struct nvml *nvml, const struct nvml_device *device, cons
         return err_set(err, ENOTSUP, "architecture %u, 9 (Hopper) and 10 (Blackwell) are supported",
                        device->arch);
     struct collected *d = &c->list[c->n++];
-    *d = (struct collected){0};
+    *d = (struct collected){.persistence = device->persistence};
     (void)snprintf(d->arch, sizeof d->arch, "%s", arch);
     (void)snprintf(d->uuid, sizeof d->uuid, "%s", device->uuid);
     (void)snprintf(d->driver, sizeof d->driver, "%s", driver);
@@ -142,6 +144,23 @@ int collect_same_devices(struct nvml *nvml, const struct collection *c, struct e
             return err_set(err, ENODEV, "GPU %d is %s now, %s was verified", i, devices[i].uuid,
                            c->list[at].uuid);
     return 0;
+}
+
+void collect_trouble(const struct opts *opts)
+{
+    struct lkca lkca = lkca_read(opts);
+    lkca_say(stderr, &lkca, true);
+}
+
+void collect_warn_persistence(const struct collection *c)
+{
+    unsigned off = 0;
+    for (size_t i = 0; i < c->gpus; i++)
+        off += c->list[i].persistence == 0;
+    if (off)
+        log_warning("nvidia-persistenced does not hold the GPUs: the driver ends the CC session "
+                    "that was attested when its last client goes; start nvidia-persistenced first",
+                    NULL);
 }
 
 static void put(struct json_object *o, const char *name, const char *text)

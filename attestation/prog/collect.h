@@ -8,6 +8,7 @@
 struct collected {
     char arch[16], uuid[NVML_TEXT], driver[NVML_TEXT], bios[NVML_TEXT];
     struct att_bytes report, chain; /* owned */
+    int persistence;                /* of a GPU: 1 on, 0 off, -1 unknown */
 };
 
 struct collection {
@@ -30,6 +31,11 @@ int collect_switches(const struct opts *opts, struct collection *c, struct err *
 
 /* collect_same_devices() - count and uuids are still those of @c: REF-A 7.3 rule 7 */
 int collect_same_devices(struct nvml *nvml, const struct collection *c, struct err *err);
+
+/* collect_trouble() - on standard error what usually is missing when collection failed (LKCA modules), by name */
+void collect_trouble(const struct opts *opts);
+/* collect_warn_persistence() - nobody holds the GPUs: the CC session that was just attested ends with this process */
+void collect_warn_persistence(const struct collection *c);
 
 /* collect_json() - NVAT's list, or CoCo's object. The caller's text. */
 char *collect_json(const struct collection *c, bool coco);

@@ -73,8 +73,11 @@ int ready_open(struct nvml *nvml, const struct collection *c, struct err *err)
         r = nvml_ready_get(nvml, &ready, err);
     if (r == 0 && !ready)
         r = err_set(err, EIO, "the ready state was set and is still not ready");
-    if (r == 0)
-        log_info("GPU ready state set", NULL);
+    if (r == 0) {
+        AUTO_FREE char *gpus =
+            xasprintf("%u", c->gpus); /* the flag covers GPUs plugged later too */
+        log_info("GPU ready state set", "gpus", gpus, NULL);
+    }
     return r;
 }
 

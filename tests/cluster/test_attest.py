@@ -40,18 +40,18 @@ def main():
         def accepted():
             subprocess.run([sys.executable, f"{SOURCE}/tests/functional/attestation/make_guest.py", guest, "--nvml",
                             f"{os.path.realpath(BUILD)}/lib/libnvidia-ml.so.1"], check=True)
-            status = play("good")
+            status = play("accepted")
             assert status["phase"] == "Succeeded", status
-            assert "ACCEPTED" in cluster.kubectl("logs", "good", "-c", "workload"), cluster.kubectl("logs", "good", "-c", "attest")
+            assert "ACCEPTED" in cluster.kubectl("logs", "accepted", "-c", "workload"), cluster.kubectl("logs", "accepted", "-c", "attest")
 
         def refused():
             with open(f"{guest}/mode", "w", encoding="utf-8") as f:
                 f.write("0 0 0 0\n")
-            status = play("off")
+            status = play("cc-off")
             assert status["phase"] == "Failed", status
             assert status["initContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 3, status
             assert "running" not in status["containerStatuses"][0]["state"] and not status["containerStatuses"][0]["started"], status
-            assert "CC off" in cluster.kubectl("logs", "off", "-c", "attest")
+            assert "CC off" in cluster.kubectl("logs", "cc-off", "-c", "attest")
 
         def admitted():
             for tee in ("snp", "tdx"):

@@ -138,6 +138,27 @@ def libraries():
     check(status == 3 and 'no NVSwitch' in err, f'no switch: {status} {err}')
 
 
+def missing():
+    """What usually is missing, by name: where the failure is, not only in status."""
+    root = os.path.join(tmp.name, 'kernel')
+    os.makedirs(f'{root}/proc')
+    for there, word in (('name         : ecdsa-nist-p384\n', 'no ecdh'), ('name         : ecdh-nist-p384\n', 'no ecdsa'),
+                        ('name         : sha384\n', 'no ecdsa and no ecdh')):
+        open(f'{root}/proc/crypto', 'w', encoding='utf-8').write(there)
+        m = Machine(1)
+        m.write('fault', f'{CERT} 999')
+        for command in ('collect', 'attest'):
+            err = m.run(command, '--host-root', root)[2]
+            check(word in err and 'ecdsa_generic' in err and 'CONFIG_CRYPTO_ECDH' in err, f'{command}, {word}: {err}')
+    open(f'{root}/proc/crypto', 'w', encoding='utf-8').write('name         : ecdsa-nist-p384\nname         : ecdh-nist-p384\n')
+    check('LKCA:' not in m.run('collect', '--host-root', root)[2], 'nothing is missing')
+    m = Machine(2)
+    m.write('fault', 'persistence-off 1')
+    status, _, err = m.attest('--set-ready')
+    check(status == 0 and 'nvidia-persistenced' in err, f'persistenced: {status} {err}')
+    check('persistenced' not in Machine(1).attest()[2], 'persistence is on')
+
+
 def silence():
     """A driver that does not come back: the run ends, the gate stays closed."""
     for function, command, status in ((REPORT, ['attest', '--set-ready'], 3), ('nvmlInit_v2', ['status'], 3), (CERT, ['collect'], 3),
@@ -178,7 +199,7 @@ def remote_versions():
 
 
 try:
-    for part in (told_before_opened, log_line, last_look, open_before, nothing_weak, every_answer, libraries, silence, documents,
+    for part in (told_before_opened, log_line, last_look, open_before, nothing_weak, every_answer, libraries, missing, silence, documents,
                  remote_versions):
         part()
 finally:
