@@ -59,7 +59,9 @@ static void take_orders(struct agent *agent, const struct kube_node *node)
     if (!changed)
         return;
     const char *mode = kube_node_label(node, LABEL_MODE);
-    log_info("orders of the node", "mode", mode ? mode : "", NULL);
+    char shown[72]; /* a label has 63 characters at most, a hostile one may have more */
+    (void)snprintf(shown, sizeof shown, "%.64s", mode ? mode : "");
+    log_info("orders of the node", "mode", shown, NULL);
     if (!agent->options.explain)
         save_last_node(agent);
     evict_forget(agent->evict);

@@ -9,7 +9,11 @@
 
 #define FILE_NAME "last-node.json"
 #define MAX_BYTES (64 * 1024)
-#define MAX_VALUE (16 * 1024) /* as an annotation of device modes may be */
+/* As an annotation of device modes may be, and one byte: what is longer is kept cut, so that it is still too long and
+ * therefore told and not obeyed. Without it the device would fall back to its default mode. */
+#define MAX_VALUE (16 * 1024 + 1)
+#define OTHER_ORDERS                                                                               \
+    3 /* mode, workload, device modes: room is kept for them whatever else is there */
 
 static bool is_order(const char *key)
 {
@@ -27,11 +31,17 @@ static void clear_pairs(struct last_pair *pairs, size_t *n)
     *n = 0;
 }
 
+static bool fits(size_t n, const char *key)
+{
+    bool of_operator = strncmp(key, LABEL_DEPLOY_PREFIX, strlen(LABEL_DEPLOY_PREFIX)) == 0;
+    return n < LAST_NODE_MAX_PAIRS - (of_operator ? OTHER_ORDERS : 0);
+}
+
 static bool add_pair(struct last_pair *pairs, size_t *n, const char *key, const char *value)
 {
-    if (!is_order(key) || *n == LAST_NODE_MAX_PAIRS || strlen(value) > MAX_VALUE)
+    if (!is_order(key) || !fits(*n, key))
         return false;
-    pairs[*n] = (struct last_pair){xstrdup(key), xstrdup(value)};
+    pairs[*n] = (struct last_pair){xstrdup(key), xstrndup(value, MAX_VALUE)};
     (*n)++;
     return true;
 }
@@ -42,10 +52,10 @@ static bool replace(struct last_pair *pairs, size_t *n, const struct last_source
     size_t at = 0;
     bool same = true;
     for (size_t i = 0; i < n_from; i++) {
-        if (!is_order(from[i].key))
+        if (!is_order(from[i].key) || !fits(at, from[i].key))
             continue;
         same = same && at < *n && strcmp(pairs[at].key, from[i].key) == 0 &&
-               strcmp(pairs[at].value, from[i].value) == 0;
+               strncmp(pairs[at].value, from[i].value, MAX_VALUE) == 0;
         at++;
     }
     if (same && at == *n)

@@ -62,6 +62,30 @@ static void orders_survive_and_only_orders(void **state)
     last_node_done(&again);
 }
 
+/* An order that is too long is still one: without it the devices would fall back to their default mode. */
+static void long_orders_stay_orders(void **state)
+{
+    (void)state;
+    enum { LONG = 20000, MANY = 100 };
+    static char text[LONG + 1];
+    memset(text, 'x', LONG);
+    struct last_node last = {0};
+    struct last_source labels[MANY + 1], annotation = {ANNOTATION_DEVICE_MODES, text};
+    char keys[MANY][64];
+    for (size_t i = 0; i < MANY; i++) {
+        (void)snprintf(keys[i], sizeof keys[i], LABEL_DEPLOY_PREFIX "%zu", i);
+        labels[i] = (struct last_source){keys[i], "true"};
+    }
+    labels[MANY] = (struct last_source){LABEL_MODE, text}; /* after more than there is room for */
+    assert_true(last_node_set(&last, "n1", labels, MANY + 1, &annotation, 1));
+    assert_string_equal(last.labels[last.n_labels - 1].key, LABEL_MODE);
+    assert_int_equal(cc_mode_parse(last.labels[last.n_labels - 1].value), CC_MODE_UNKNOWN);
+    assert_int_equal(last.n_annotations, 1);
+    assert_true(strlen(last.annotations[0].value) > (size_t)16 * 1024);
+    assert_false(last_node_set(&last, "n1", labels, MANY + 1, &annotation, 1));
+    last_node_done(&last);
+}
+
 static void damaged_orders_are_no_orders(void **state)
 {
     (void)state;
@@ -107,6 +131,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(orders_survive_and_only_orders, setup, teardown),
+        cmocka_unit_test(long_orders_stay_orders),
         cmocka_unit_test(damaged_orders_are_no_orders),
         cmocka_unit_test_setup_teardown(readiness_files_follow_the_truth, setup, teardown),
     };
