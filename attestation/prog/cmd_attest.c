@@ -39,6 +39,11 @@ static void run_done(struct run *run)
     free(run->extra);
 }
 
+static bool is_remote(const struct opts *opts)
+{
+    return opts->verifier && strcmp(opts->verifier, "remote") == 0;
+}
+
 /* The relying party's nonce, or a fresh one; with a TEE the GPUs answer a nonce that covers it and our key. */
 static int choose_nonce(struct run *run, char hex[2 * ATT_NONCE_SIZE + 1], struct err *err)
 {
@@ -72,6 +77,10 @@ static int collect_now(struct run *run, struct err *err)
         log_warning("the GPU ready state is unknown", "error", err->msg, NULL);
     if (run->mode.multi_gpu == 1) /* the links are protected only as a whole */
         o->protected_pcie = true;
+    if (o->protected_pcie && is_remote(o))
+        return err_set(err, ENOTSUP,
+                       "protected PCIe: the remote verifier looks at each device alone, not at how "
+                       "they are wired; use --verifier local");
     r = collect_gpus(run->nvml, o, &run->c, err);
     bool switches = o->protected_pcie || (o->device && strcmp(o->device, "gpu") != 0);
     if (r == 0 && switches)
@@ -176,8 +185,7 @@ static int make_token(struct run *run, struct err *err)
 /* Claims and token go out before the gate opens: what can't be told is no success. */
 static int report(struct run *run, struct err *err)
 {
-    bool remote = run->opts.verifier && strcmp(run->opts.verifier, "remote") == 0;
-    AUTO_FREE char *jwks = remote ? NULL : judge_key_set(run->key);
+    AUTO_FREE char *jwks = is_remote(&run->opts) ? NULL : judge_key_set(run->key);
     run->opts.announce_ready = run->opts.set_ready && !run->was_ready;
     int r = make_token(run, err);
     if (r == 0)
@@ -188,7 +196,6 @@ static int report(struct run *run, struct err *err)
 static int attest(struct run *run, struct err *err)
 {
     char nonce_hex[2 * ATT_NONCE_SIZE + 1];
-    bool remote = run->opts.verifier && strcmp(run->opts.verifier, "remote") == 0;
     int r = att_key_generate(&run->key, err);
     if (r < 0 || (r = choose_nonce(run, nonce_hex, err)) < 0 || (r = collect(run, err)) < 0)
         return fail(run, run->no_gate ? EXIT_READY : EXIT_COLLECT, err);
@@ -199,7 +206,7 @@ static int attest(struct run *run, struct err *err)
         r = bind_tee(run, nonce_hex, err);
     if (r < 0)
         return fail(run, EXIT_COLLECT, err);
-    r = remote ? judge_remote(run, err) : judge_local(run, json, err);
+    r = is_remote(&run->opts) ? judge_remote(run, err) : judge_local(run, json, err);
     if (r < 0)
         return complain(EXIT_USAGE, err);
     return report(run, err);
@@ -212,7 +219,8 @@ static int attest_and_gate(struct run *run, struct err *err)
     watch_start(run->opts.driver_seconds, EXIT_READY);
     if (status != EXIT_ACCEPTED)
         ready_after_failure(run->nvml, run->was_ready, run->opts.revoke_on_failure);
-    else if (run->opts.set_ready && !run->was_ready && ready_open(run->nvml, &run->c, err) < 0)
+    else if (run->opts.set_ready && !run->was_ready &&
+             ready_open(run->nvml, &run->opts, &run->c, err) < 0)
         status = complain(EXIT_READY, err);
     watch_stop();
     return status;
@@ -223,6 +231,12 @@ int cmd_attest(const struct opts *opts)
     struct err err = ERR_INIT;
     if (ready_may_gate(opts, &err) < 0)
         return complain(EXIT_USAGE, &err);
+    if (opts->with_tee && (is_remote(opts) || opts->n_evidence)) {
+        (void)err_set(&err, EINVAL,
+                      "--with-tee binds evidence collected here to a token made here: not with "
+                      "--verifier remote or stored evidence");
+        return complain(EXIT_USAGE, &err);
+    }
     if (opts->n_evidence) { /* stored evidence: what nvattest calls the source "file" */
         if (!opts->has_nonce) {
             (void)err_set(&err, EINVAL, "--nonce is needed with stored evidence");

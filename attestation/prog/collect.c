@@ -130,7 +130,26 @@ int collect_switches(const struct opts *opts, struct collection *c, struct err *
     return r < 0 ? r : 0;
 }
 
-int collect_same_devices(struct nvml *nvml, const struct collection *c, struct err *err)
+static int same_switches(const struct opts *opts, const struct collection *c, struct err *err)
+{
+    struct nscq *nscq;
+    struct nscq_device devices[ATT_DEVICES_MAX];
+    int n, r = nscq_open(opts->nscq, opts->host_root, &nscq, err);
+    if (r < 0)
+        return r;
+    n = r = nscq_devices(nscq, devices, ATT_DEVICES_MAX, err);
+    if (n >= 0 && (unsigned)n != c->switches)
+        r = err_set(err, ENODEV, "%u NVSwitches were verified, %d are there now", c->switches, n);
+    for (int i = 0; r >= 0 && i < n; i++)
+        if (strcmp(devices[i].label, c->list[c->gpus + (unsigned)i].uuid) != 0)
+            r = err_set(err, ENODEV, "NVSwitch %d is %s now, %s was verified", i, devices[i].label,
+                        c->list[c->gpus + (unsigned)i].uuid);
+    nscq_close(nscq);
+    return r < 0 ? r : 0;
+}
+
+int collect_same_devices(struct nvml *nvml, const struct opts *opts, const struct collection *c,
+                         struct err *err)
 {
     struct nvml_device devices[ATT_DEVICES_MAX];
     int n = nvml_devices(nvml, devices, ATT_DEVICES_MAX, err);
@@ -143,7 +162,7 @@ int collect_same_devices(struct nvml *nvml, const struct collection *c, struct e
         if (strcmp(devices[i].uuid, c->list[at].uuid) != 0)
             return err_set(err, ENODEV, "GPU %d is %s now, %s was verified", i, devices[i].uuid,
                            c->list[at].uuid);
-    return 0;
+    return c->switches ? same_switches(opts, c, err) : 0;
 }
 
 void collect_trouble(const struct opts *opts)

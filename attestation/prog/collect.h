@@ -30,7 +30,8 @@ int collect_gpus(struct nvml *nvml, const struct opts *opts, struct collection *
 int collect_switches(const struct opts *opts, struct collection *c, struct err *err);
 
 /* collect_same_devices() - count and uuids are still those of @c: REF-A 7.3 rule 7 */
-int collect_same_devices(struct nvml *nvml, const struct collection *c, struct err *err);
+int collect_same_devices(struct nvml *nvml, const struct opts *opts, const struct collection *c,
+                         struct err *err);
 
 /* collect_trouble() - on standard error what usually is missing when collection failed (LKCA modules), by name */
 void collect_trouble(const struct opts *opts);

@@ -62,10 +62,11 @@ int ready_before(struct nvml *nvml, bool *was_ready, struct err *err)
     return r;
 }
 
-int ready_open(struct nvml *nvml, const struct collection *c, struct err *err)
+int ready_open(struct nvml *nvml, const struct opts *opts, const struct collection *c,
+               struct err *err)
 {
     bool ready = false;
-    int r = collect_same_devices(nvml, c, err);
+    int r = collect_same_devices(nvml, opts, c, err);
     if (r < 0)
         return err_wrap(err, r, "ready state stays closed");
     r = nvml_ready_set(nvml, true, err);

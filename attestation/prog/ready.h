@@ -16,7 +16,8 @@ int ready_before(struct nvml *nvml, bool *was_ready, struct err *err);
 char *ready_announce(const char *log);
 
 /* ready_open() - same devices as verified, set TRUE once, read back */
-int ready_open(struct nvml *nvml, const struct collection *c, struct err *err);
+int ready_open(struct nvml *nvml, const struct opts *opts, const struct collection *c,
+               struct err *err);
 
 /* ready_after_failure() - a closed flag is left alone; an open one is closed only with --revoke-on-failure, for that is
  * final until the driver is reloaded */

@@ -51,8 +51,8 @@ static char *request_body(const struct collection *c, enum att_kind kind, unsign
     return text;
 }
 
-/* All devices of one request share the architecture: REF-A 6.2 */
-static int check_architecture(const struct collection *c, enum att_kind kind, struct err *err)
+/* All devices of one request share the architecture (REF-A 6.2), and each is there once, which the service does not check */
+static int check_devices(const struct collection *c, enum att_kind kind, struct err *err)
 {
     const char *arch = NULL;
     for (size_t i = 0; i < c->n; i++) {
@@ -61,6 +61,10 @@ static int check_architecture(const struct collection *c, enum att_kind kind, st
         if (arch && strcmp(arch, c->list[i].arch) != 0)
             return err_set(err, EINVAL, "GPUs of %s and %s in one machine", arch, c->list[i].arch);
         arch = c->list[i].arch;
+        for (size_t j = 0; j < i; j++)
+            if (c->list[j].chain.len == c->list[i].chain.len &&
+                memcmp(c->list[j].chain.data, c->list[i].chain.data, c->list[i].chain.len) == 0)
+                return err_set(err, EINVAL, "devices %zu and %zu are the same", j, i);
     }
     return 0;
 }
@@ -109,7 +113,7 @@ int remote_judge(const struct opts *opts, const struct collection *c, enum att_k
     const char *version;
     AUTO_FREE char *base = base_url(opts, &version);
     AUTO_FREE char *path = xasprintf("%s/attest/%s", version, kind == ATT_GPU ? "gpu" : "switch");
-    int r = check_architecture(c, kind, err);
+    int r = check_devices(c, kind, err);
     if (r < 0)
         return r;
     r = fetch(opts, base, path, request, &body, &jwks, err);

@@ -2,6 +2,7 @@
 """The gate's order and limits, every answer of the driver at every call, the remote verifier's versions."""
 import json
 import os
+import shutil
 
 import common
 from common import Checks
@@ -194,6 +195,18 @@ def remote_versions():
     for version in ('', '/v3', '/v4', '/v4/'):
         status, _, err = Machine(1).run('attest', '--verifier', 'remote', '--nras-url', f'{BASE}/ok{version}')
         check(status == 0, f'NRAS at {version}: {status} {err}')
+    remote = ['attest', '--verifier', 'remote', '--nras-url', f'{BASE}/ok']
+    m = Machine(2)
+    for kind in ('report', 'chain', 'key'):
+        shutil.copy(f'{m.dir}/gpu0.{kind}', f'{m.dir}/gpu1.{kind}')
+    status, _, err = m.run(*remote)
+    check(status == 2 and 'the same' in err, f'one GPU twice, which the service does not see: {status} {err}')
+    m = Machine(2, '2 0 0 1')
+    status, _, err = m.run(*remote)
+    check(status == 3 and 'wired' in err and m.calls(REPORT) == 0, f'protected PCIe is not for the remote verifier: {status} {err}')
+    m = Machine(1)
+    status, _, err = m.run(*remote, '--with-tee')
+    check(status == 2 and '--with-tee' in err and m.read('calls') == '', f'no binding to the token of another: {status} {err}')
     status, _, err = Machine(1).run('attest', '--verifier', 'remote', '--nras-url', f'{BASE}/ok', '--issuer', 'https://other')
     check(status == 1, f'other issuer: {status} {err}')
 
