@@ -65,6 +65,7 @@ static void take_orders(struct agent *agent, const struct kube_node *node)
     if (!agent->options.explain)
         save_last_node(agent);
     evict_forget(agent->evict);
+    agent_try_again(agent);
     agent_decide(agent); /* withdraw at once; a fresh look follows before anything is touched */
 }
 
@@ -182,6 +183,7 @@ static void on_config(void *arg)
     log_setup(config.log_level, config.log_format);
     log_info("configuration is read again", "file", agent->options.config_path, NULL);
     evict_forget(agent->evict);
+    agent_try_again(agent);
     runtime_configure(agent->runtime, agent->config.cri_socket, agent->config.cdi_directory);
     agent_decide(agent);
     agent_kick(agent, LOOK_SYSFS, 0);

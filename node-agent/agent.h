@@ -14,7 +14,8 @@
  *
  * While the API server is away the agent goes on with what it last knew (also across a restart: last-node.json in the
  * state directory). Only one thing waits for the server: a change may not begin while the Node may say
- * cc.ready.state=true, since the label could not be cleared; devices are withdrawn at kubelet all the same.
+ * cc.ready.state=true, since the label could not be cleared; devices are withdrawn at kubelet all the same. (Not so a
+ * further try of a device that failed: it has been withdrawn since, and the label speaks of the others.)
  */
 #ifndef CCN_AGENT_AGENT_H
 #define CCN_AGENT_AGENT_H
@@ -116,7 +117,7 @@ struct agent {
     struct look *look; /* at the users, under way */
     bool users_wanted;
     uint64_t seq, observed_seq; /* looks at sysfs so far; the one that `observed` is from */
-    int64_t users_looked_ms; /* when the last look at holders and pods had ended; 0 = never */
+    int64_t users_looked_ms;    /* when the last look at holders and pods had ended; 0 = never */
     struct loop_timer *pass_timer, *tick_timer;
     int64_t kicked_for_ms; /* when pass_timer is due */
 
@@ -148,7 +149,8 @@ void agent_explain(struct agent *agent); /* print and end, once everything is kn
 /* pass.c */
 void agent_kick(struct agent *agent, enum look_for look_for, int64_t delay_ms);
 void agent_decide(struct agent *agent);
-void agent_tick(struct agent *agent); /* (re)arms the timer for whatever comes next */
+void agent_try_again(struct agent *agent); /* the orders changed: backoff is forgotten */
+void agent_tick(struct agent *agent);      /* (re)arms the timer for whatever comes next */
 struct track *agent_track(struct agent *agent, const char *bdf);
 bool agent_is_blind(const struct agent *agent); /* orders are not known yet: touch nothing */
 

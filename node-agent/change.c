@@ -166,8 +166,8 @@ static void on_success(struct agent *agent, const struct change *change, size_t 
         on_fault(agent, bdf, &result->report);
         return;
     }
-    memory_succeeded(&agent->memory, bdf);
-    if (result->report_valid) {
+    if (result
+            ->report_valid) { /* being readable is not being as wanted: failures are forgotten when it is in place */
         note_drift_of_mode(agent, bdf, result->report.active);
         memory_read(&agent->memory, bdf, &result->report, loop_now_ms(agent->loop));
         bool settled = result->report.active == result->report.pending ||
@@ -175,6 +175,7 @@ static void on_success(struct agent *agent, const struct change *change, size_t 
         journal_result(agent, bdf, result->report.active, settled);
         return;
     }
+    memory_succeeded(&agent->memory, bdf);
     if (!m || !has_step(d, WORKER_STAGE))
         return;
     struct nv_report report = m->report;
@@ -214,8 +215,10 @@ static void on_device(void *arg, size_t i, const struct act_device *result)
     const char *bdf = change->bdfs[i];
     struct track *track = agent_track(agent, bdf);
     if (track) {
-        if (track->acting)
+        if (track->acting) {
             track->ended_seq = agent->seq;
+            track->was_bound = false; /* what it is bound to now is our doing */
+        }
         track->acting = track->querying = false;
         track->step = WORKER_STEP_MAX;
     }
@@ -418,12 +421,23 @@ static size_t take_writes(struct agent *agent, struct change *change, bool *ret_
     return n;
 }
 
+/* A device that failed before has been withdrawn since: what the Node says of the others stays true meanwhile. */
+static bool any_first_try(const struct agent *agent)
+{
+    for (size_t i = 0; i < agent->observed->n; i++) {
+        if (writes(&agent->plan->devices[i]) && agent->observed->devices[i].failures == 0)
+            return true;
+    }
+    return false;
+}
+
 static void start_writes(struct agent *agent)
 {
     if (!agent->plan->changes || agent_is_blind(agent) || agent->node_gone)
         return;
     bool fresh = loop_now_ms(agent->loop) - agent->users_looked_ms < FRESH_MS;
-    agent->label_blocks = agent->publisher && publisher_may_say_ready(agent->publisher);
+    agent->label_blocks =
+        agent->publisher && publisher_may_say_ready(agent->publisher) && any_first_try(agent);
     if (agent->label_blocks || !lease_allows(agent))
         return; /* whoever brings the answer asks for another look */
     if (!fresh) {

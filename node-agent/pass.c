@@ -325,6 +325,31 @@ static void offer(struct agent *agent)
     }
 }
 
+static void forget_overcome_failures(struct agent *agent)
+{
+    for (size_t i = 0; i < agent->observed->n; i++) {
+        struct observed_device *d = &agent->observed->devices[i];
+        if (d->failures == 0 || agent->plan->devices[i].decision != DECISION_IN_PLACE)
+            continue;
+        memory_succeeded(&agent->memory, d->dev.bdf);
+        d->failures = 0;
+        d->retry_at_ms = 0;
+        *d->error = '\0';
+    }
+}
+
+/* New orders are tried at once, whatever failed under the old ones. */
+void agent_try_again(struct agent *agent)
+{
+    for (size_t i = 0; i < agent->observed->n; i++) {
+        struct observed_device *d = &agent->observed->devices[i];
+        memory_succeeded(&agent->memory, d->dev.bdf);
+        d->failures = 0;
+        d->retry_at_ms = 0;
+        *d->error = '\0';
+    }
+}
+
 void agent_decide(struct agent *agent)
 {
     bool blind = agent_is_blind(agent) || agent->options.explain;
@@ -337,6 +362,7 @@ void agent_decide(struct agent *agent)
             offer(agent);
         return;
     }
+    forget_overcome_failures(agent);
     if (agent->journal_dirty)
         (void)agent_save_journal(agent);
     if (!blind) {

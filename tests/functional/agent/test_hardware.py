@@ -42,6 +42,21 @@ def a_gpu_whose_reset_fails():
     one_broken_gpu_of_eight("reset-error", "25")
 
 
+def a_failing_gpu_does_not_make_the_others_flap():
+    """It is tried again and again; meanwhile the node stays degraded and ready, and the waits grow."""
+    with Bench("hgx-h100") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        b.ctl("fault", GPU, "reset-error", "25")
+        b.label(MODE, "on")
+        b.wait_state("degraded", ready="true")
+        at = len(b.history())
+        until("three more tries", lambda: b.metric("ccnode_step_seconds_count", step="reset") >= 8 + 3, 40)
+        states = {(x.get(STATE), x.get(READY)) for _, x in b.history()[at:]}
+        assert states <= {("degraded", "true")}, states
+        same(len(b.events("ModeChangeFailed")), 1, "told once")
+
+
 def a_gpu_that_forgets_its_mode():
     one_broken_gpu_of_eight("mode-lost", "100")
 
@@ -155,7 +170,7 @@ def container_hands_back_and_takes_again():
 
 
 if __name__ == "__main__":
-    tests = [a_mute_gpu, a_dead_gpu, a_gpu_whose_reset_fails, a_gpu_that_forgets_its_mode, hold_all_withdraws_all,
+    tests = [a_mute_gpu, a_dead_gpu, a_gpu_whose_reset_fails, a_gpu_that_forgets_its_mode, a_failing_gpu_does_not_make_the_others_flap, hold_all_withdraws_all,
              ppcie_failure_before_the_reset_puts_all_back, a_mode_changed_by_somebody_else_is_put_right,
              a_rebound_gpu_comes_back, a_dead_gpu_is_looked_for_again, unplugged_and_plugged_without_a_restart, gpus_bound_later_than_we_start,
              container_hands_back_and_takes_again]
