@@ -35,7 +35,7 @@ static int map_error(int code, struct err *err)
                        "resource0 can't be mapped: someone has the device open through VFIO");
     case EPERM:
         return err_set(err, EPERM,
-                       "resource0 can't be mapped: forbidden by kernel lockdown (Secure Boot)");
+                       "resource0 can't be mapped: not permitted (kernel lockdown, sandbox)");
     default:
         errno = code;
         return err_errno(err, "map resource0");

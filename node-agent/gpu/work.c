@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "node-agent/gpu/bind.h"
@@ -17,8 +18,20 @@ enum {
     PRIV_RING_2 = 0x2
 };
 
-static const char lockdown_text[] =
-    "resource0 can't be mapped: forbidden by kernel lockdown (Secure Boot)";
+/* EPERM of mmap is lockdown, or somebody else's rule (seen in a virtual machine with a GPU passed through: lockdown off,
+ * and all the same). Only the kernel's own word counts. */
+static const char *refusal(const struct host *host, const char **ret_cure)
+{
+    struct host_facts facts;
+    host_facts_read(host, &facts);
+    if (*facts.lockdown && strcmp(facts.lockdown, "none") != 0) {
+        *ret_cure = "bind the device to vfio-pci (ccnode bind), or boot without lockdown";
+        return "resource0 can't be mapped: forbidden by kernel lockdown (Secure Boot)";
+    }
+    *ret_cure = "run ccnode on the host itself, outside of sandbox and container, or bind the "
+                "device to vfio-pci (ccnode bind)";
+    return "resource0 can't be mapped: not permitted, although kernel lockdown is off";
+}
 
 int work_lock(struct work *work, struct err *err)
 {
@@ -77,6 +90,7 @@ static int open_by_vfio(struct work *work, struct err *err)
     struct err why = ERR_INIT;
     struct binding_result ignored;
     int r = 0;
+    const char *cure, *refused = refusal(&work->host, &cure);
     work_close(work);
     if (*work->dev.driver == '\0' && work->may_bind) {
         power_forget(&work->power, work->target);
@@ -84,11 +98,11 @@ static int open_by_vfio(struct work *work, struct err *err)
         if (r == 0)
             r = inventory_read(&work->host, work->target, &work->dev, &why);
         if (r < 0)
-            return err_set(err, EPERM, "%s; through VFIO: %.300s", lockdown_text, why.msg);
+            return err_set(err, EPERM, "%s; through VFIO: %.300s", refused, why.msg);
     }
     if (!work->dev.driver_is_vfio) {
-        work->cure = "bind the device to vfio-pci (ccnode bind), or boot without lockdown";
-        return err_set(err, EPERM, "%s, and it is not on VFIO", lockdown_text);
+        work->cure = cure;
+        return err_set(err, EPERM, "%s, and it is not on VFIO", refused);
     }
     r = regs_open_vfio(&work->host, &work->dev, &work->regs, err);
     work->by_vfio = r == 0;
