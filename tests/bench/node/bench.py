@@ -1,7 +1,7 @@
 """The table of figures: what ccnode takes on the simulated node, the goal, and the unmodified peers in the same run.
 
 Delays of the simulated hardware: FLR 100 ms, boot 1.5 s off and 1.7 s on and ppcie, RPC 2 ms (estimates). Absolute times
-depend on the machine and on what else runs; ratios carry further. CCNODE_BENCH_FULL=1 does the endurance row in full."""
+depend on the machine and on what else runs; ratios carry further. The endurance row is ../growth."""
 
 import os
 import sys
@@ -10,8 +10,6 @@ import traceback
 import measure
 import peers
 
-FULL = os.environ.get("CCNODE_BENCH_FULL") == "1"
-EVENTS, RESTARTS, CHANGES = (100000, 1000, 1000) if FULL else (10000, 50, 100)
 MISSED = []
 
 
@@ -95,14 +93,8 @@ def restart():
     row("kubelet restart → registered again, median of 20", "≤ 50 ms", f"{took:.0f} ms", took <= 50)
 
 
-def endurance():
-    memory, descriptors, children = measure.growth(EVENTS, RESTARTS, CHANGES)
-    row(f"{EVENTS:,} watch events, {RESTARTS:,} kubelet restarts, {CHANGES:,} changes: growth", "none",
-        f"{memory:+.1f} MiB, {descriptors:+d} fds, {children:+d} processes", memory < 1 and descriptors <= 0 and children <= 0)
-
-
 def main():
-    figures = (mode_on, mode_ppcie, cpu, accesses, requests, withdrawal, start, idle_and_allocate, restart, endurance)
+    figures = (mode_on, mode_ppcie, cpu, accesses, requests, withdrawal, start, idle_and_allocate, restart)
     chosen = [figure for figure in figures if not sys.argv[1:] or figure.__name__ in sys.argv[1:]]
     measure.rig.need()
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f} at the start; programs in {measure.rig.BIN}\n")

@@ -196,38 +196,3 @@ def registered_again(runs):
             took.append(1000 * (max(e["time"] for e in log if e["what"] == "register") - up))
             rig.until("all healthy", lambda: sum(map(len, bench.kubelet.devices().values())) == 12, 20)
         return statistics.median(took)
-
-
-def descriptors(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def children(pid):
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-        return len(file.read().split())
-
-
-def growth(events, restarts, changes):
-    """(MiB, descriptors, children) more after all that than after a tenth of it."""
-    with node("hgx-h100", scale="0") as bench:
-        start(bench)
-
-        def wear(share):
-            target = bench.api.call("GET", "/_standin/writer")[1]["writes"] + int(events * share)
-            bench.api.call("POST", "/_standin/writer", {"hz": 3000})
-            rig.until("events", lambda: bench.api.call("GET", "/_standin/writer")[1]["writes"] >= target, 3600, step=0.2)
-            bench.api.call("POST", "/_standin/writer", {"hz": 0})
-            for _ in range(int(restarts * share)):
-                bench.kubelet.ask("restart")
-                rig.until("all there again", lambda: sum(map(len, bench.kubelet.devices().values())) == 12, 30)
-            for i in range(int(changes * share)):
-                bench.label(rig.MODE, "on" if i % 2 == 0 else "off")
-                bench.wait_state("on" if i % 2 == 0 else "off", seconds=60)
-            bench.label(rig.MODE, "off")
-            bench.wait_state("off", seconds=60)
-            time.sleep(2)
-            pid = bench.agent.pid
-            return resident_mib(pid), descriptors(pid), children(pid)
-
-        first, last = wear(0.1), wear(0.9)
-        return tuple(b - a for a, b in zip(first, last))

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Every test that docs/peers.md names exists, and every row names one or says why not."""
+"""Every test that docs/peers.md names exists, and every row names one or says why not; so does every test and fuzz target of
+the table of bad input in docs/developer.md."""
 import os
 import re
 import sys
@@ -30,6 +31,20 @@ def complaints(text, read):
         yield f"only {rows} rows were found"
 
 
+def missing(text, read):
+    """What the table of bad input names and is not there; methods of unittest classes too."""
+    named = re.findall(r"`(tests/[^`:]+):([A-Za-z0-9_]+)`", text)
+    targets = re.findall(r"`(fuzz_[a-z_]+)`", text)
+    for path, function in named:
+        if not re.search(rf"^( *def|static void) {function}\(", read(path) or "", re.M):
+            yield f"docs/developer.md: {path} has no test {function}"
+    for target in targets:
+        if not os.path.isdir(os.path.join(SOURCE, "tests/fuzz/corpus", target)):
+            yield f"docs/developer.md: no fuzz target {target} with saved inputs"
+    if len(named) < 20 or len(targets) < 10:
+        yield f"docs/developer.md: only {len(named)} tests and {len(targets)} fuzz targets for bad input"
+
+
 def read_source(path):
     try:
         with open(os.path.join(SOURCE, path)) as f:
@@ -48,12 +63,17 @@ def self_test():
     assert list(complaints(good + row.format("idle"), files.get))
     assert list(complaints(good + "| W2 | a | b | |\n", files.get))
     assert list(complaints("", files.get))
+    bad = "`tests/x.py:t` " * 20 + "`fuzz_pod_list` " * 10
+    assert list(missing(bad, {"tests/x.py": "def t():\n"}.get)) == []
+    assert list(missing(bad, {}.get)) and list(missing(bad.replace("pod", "pond"), {"tests/x.py": "def t():\n"}.get))
 
 
 if __name__ == "__main__":
     self_test()
     with open(os.path.join(SOURCE, "docs/peers.md")) as f:
-        found = list(complaints(f.read(), read_source))
+        found = [f"docs/peers.md: {complaint}" for complaint in complaints(f.read(), read_source)]
+    with open(os.path.join(SOURCE, "docs/developer.md")) as f:
+        found += missing(f.read(), read_source)
     for complaint in found:
-        print(f"docs/peers.md: {complaint}")
+        print(complaint)
     sys.exit(1 if found else 0)
