@@ -126,6 +126,12 @@ static bool find_claim(struct json_object *claims, const char *name, struct json
            json_object_object_get_ex(claims, "x-nv-gpu-available", ret);
 }
 
+/* as people read it: without escaped slashes */
+static const char *shown(struct json_object *value)
+{
+    return json_object_to_json_string_ext(value, JSON_C_TO_STRING_NOSLASHESCAPE);
+}
+
 static bool apply(struct json_object *rules, struct json_object *claims, const char *subject,
                   bool listed, struct att_verdict *v)
 {
@@ -138,9 +144,8 @@ static bool apply(struct json_object *rules, struct json_object *claims, const c
         if (there && equal(want, have, listed))
             continue;
         ok = trail_fail(v, ATT_ERR_POLICY, "policy.rule", "%s: %s%.80s, the policy wants %.80s",
-                        name, there ? "it is " : "the claim is missing",
-                        there ? json_object_to_json_string(have) : "",
-                        json_object_to_json_string(want));
+                        name, there ? "it is " : "the claim is missing", there ? shown(have) : "",
+                        shown(want));
     }
     if (ok)
         (void)trail_pass(v, "policy.rules", "%d rules hold", json_object_object_length(rules));
