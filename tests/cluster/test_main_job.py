@@ -24,14 +24,20 @@ def main():
         sim = SimulatedNode(cluster, "hgx-h100")
         resource = json.loads(sim.ccnode("list", "gpus[0]", "-o", "json"))[0]["resource"]
         config = os.path.join(cluster.dir, "ccnode.yaml")
-        with open(config, "w", encoding="utf-8") as f:
-            f.write('cdi: { directory: /run/cdi }\nhttp: { listen: "" }\n')
+
+        def configure(text):
+            with open(config, "w", encoding="utf-8") as f:
+                f.write(text + 'http: { listen: "" }\n')
+        configure("cdi: { directory: /run/cdi }\n")
         log = os.path.join(cluster.dir, "agent.log")
         agent = cluster.start(log, f"{sim.programs}/ccnode-agent", "--config", config, "--host-root", sim.ROOT,
                               "--node-name", NODE, "--kubeconfig", "/run/cluster/admin.kubeconfig", env=sim.env)
 
         def allocatable(kind=None):
             return cluster.node()["status"]["allocatable"].get(kind or resource)
+
+        def condition():
+            return next(c for c in cluster.node()["status"]["conditions"] if c["type"] == "ConfidentialGPUsReady")
 
         def registered():
             until("8 GPUs allocatable while cc.mode is off", lambda: allocatable() == "8")
@@ -46,8 +52,20 @@ def main():
         def verified():
             for knob_line in sim.ctl("modes").splitlines():
                 assert " off" not in knob_line or "nvswitch" in knob_line or "10de:22a3" in knob_line, knob_line
-            conditions = {c["type"]: c for c in cluster.node()["status"]["conditions"]}
-            assert conditions["ConfidentialGPUsReady"]["status"] == "True", conditions["ConfidentialGPUsReady"]
+            told = condition()
+            assert (told["status"], told["reason"]) == ("True", "Ready"), told
+
+        def asked():
+            """containerd says which CDI directories it reads, and that it has the handler of the host's TEE."""
+            def is_told(reason, *words):
+                told = condition()
+                assert told["reason"] == reason and all(w in told["message"] for w in words), told
+                return told["status"] == "True"
+            configure("cdi: { directory: /run/elsewhere }\ndevicePlugin: { cdiDevices: true }\n")
+            until("RuntimeNotPrepared", lambda: is_told("RuntimeNotPrepared", "containerd", "/run/elsewhere", "cdi_spec_dirs"))
+            assert "kata" not in condition()["message"].lower(), condition()
+            configure("cdi: { directory: /run/cdi }\n")
+            until("Ready again", lambda: is_told("Ready"))
 
         def admitted():
             cluster.apply(RUNTIME_CLASS)
@@ -74,6 +92,7 @@ def main():
             ("the real kubelet has 8 GPUs from our plugin", registered),
             ("kubectl label nvidia.com/cc.mode=on leads to cc.mode.state=on, cc.ready.state=true", labelled),
             ("every GPU is in CC mode, the condition says so", verified),
+            ("containerd is asked: a CDI directory that it does not read is told before a pod fails", asked),
             ("a pod with nvidia.com limit under a Kata RuntimeClass is admitted and sees its VFIO node", admitted),
             ("PodResources names the device", held),
             ("a pod over capacity stays Pending", over_capacity),
