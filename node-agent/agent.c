@@ -105,7 +105,7 @@ static void on_watch_state(void *arg, bool up, const char *reason)
 static void on_published(void *arg)
 {
     struct agent *agent = arg;
-    if (!agent->stopping && agent->label_blocks)
+    if (!agent->stopping && (agent->label_blocks || agent->label_tells))
         agent_kick(agent, LOOK_USERS, 0);
 }
 

@@ -61,10 +61,11 @@ enum look_for {
 /* What is remembered of a device between passes; all of it can be lost without harm. */
 struct track {
     char bdf[BDF_SIZE];
-    bool acting;         /* a chain that writes to hardware is running */
-    bool retrying;       /* and it failed before */
-    bool querying;       /* its registers are being read */
-    bool withdrawn;      /* it was not offered when the last look at users began, nor since */
+    bool acting;    /* a chain that writes to hardware is running */
+    bool retrying;  /* and it failed before */
+    bool querying;  /* its registers are being read */
+    bool withdrawn; /* not offered when the last look at users that has ended began, nor since */
+    bool withdrawn_look; /* the same of the look that is under way */
     bool was_bound;      /* to VFIO, at the last look: for drift */
     bool told_unhealthy; /* an Event was written */
     int64_t acting_since_ms;
@@ -130,6 +131,7 @@ struct agent {
     int64_t
         unregistered_since_ms; /* devices are ready and kubelet has not accepted them; 0 = it has */
     bool label_blocks;         /* a change waits until the Node stops saying ready */
+    bool label_tells;          /* a change waits until the Node says that one is under way */
     char last_state[24];       /* cc.mode.state as last told in an Event */
     char last_problem[64];     /* problem_reason likewise */
     char last_trouble[64];

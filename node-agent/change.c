@@ -451,6 +451,12 @@ static void start_writes(struct agent *agent)
         free(change);
         return;
     }
+    agent->label_tells = agent->publisher && publisher_is_telling(agent->publisher);
+    if (agent->label_tells) {
+        free(change);
+        agent_kick(agent, LOOK_USERS, PUBLISHER_TELL_MS); /* the answer comes earlier and kicks */
+        return;
+    }
     if (write_ahead(agent, change) < 0) {
         free(change);
         agent_kick(agent, LOOK_USERS, JOURNAL_RETRY_MS);

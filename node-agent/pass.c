@@ -90,7 +90,7 @@ static void note_device(struct agent *agent, const struct observed_device *d)
     struct track *track = agent_track(agent, d->dev.bdf);
     if (!track && agent->n_tracks < NV_MAX_DEVICES) {
         track = &agent->tracks[agent->n_tracks++];
-        *track = (struct track){.withdrawn = true, .step = WORKER_STEP_MAX};
+        *track = (struct track){.step = WORKER_STEP_MAX};
         (void)snprintf(track->bdf, sizeof track->bdf, "%s", d->dev.bdf);
         log_info("device found", "bdf", d->dev.bdf, "name", d->dev.name, "driver", d->dev.driver,
                  NULL);
@@ -157,8 +157,11 @@ static void on_users(void *arg, int r, const struct observed *observed, const st
 {
     struct agent *agent = arg;
     agent->look = NULL;
-    if (r == 0)
+    if (r == 0) {
         agent->users_looked_ms = loop_now_ms(agent->loop);
+        for (size_t i = 0; i < agent->n_tracks; i++)
+            agent->tracks[i].withdrawn = agent->tracks[i].withdrawn_look;
+    }
     on_seen(agent, r, observed, err);
     if (agent->users_wanted)
         agent_kick(agent, LOOK_USERS, 0);
@@ -169,7 +172,7 @@ static void look_at_users(struct agent *agent)
     struct observe_request request = {.rpc = agent->rpc,
                                       .pod_resources_socket = agent->config.pod_resources_socket};
     for (size_t i = 0; i < agent->n_tracks; i++)
-        agent->tracks[i].withdrawn = !serving_wants(agent->serving, agent->tracks[i].bdf);
+        agent->tracks[i].withdrawn_look = !serving_wants(agent->serving, agent->tracks[i].bdf);
     agent->users_wanted = false;
     agent->look = observe_start(agent->workers, &agent->host, agent->loop, &request, &agent->memory,
                                 &agent->journal, on_users, agent);
@@ -321,7 +324,9 @@ static void offer(struct agent *agent)
     (void)snprintf(agent->offer_error, sizeof agent->offer_error, "%s", r < 0 ? err.msg : "");
     for (size_t i = 0; i < agent->n_tracks; i++) {
         struct track *track = &agent->tracks[i];
-        track->withdrawn = track->withdrawn && !serving_wants(agent->serving, track->bdf);
+        bool wanted = serving_wants(agent->serving, track->bdf);
+        track->withdrawn = track->withdrawn && !wanted;
+        track->withdrawn_look = track->withdrawn_look && !wanted;
     }
 }
 

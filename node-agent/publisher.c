@@ -46,7 +46,7 @@ struct publisher {
     bool node_exists, wished, changing;
     bool hold;                   /* the timer must run out: a failure, or someone else writes too */
     bool patching, unsure_ready; /* a patch with ready=true whose end is not known */
-    int64_t acked_ms;
+    int64_t sent_ms, acked_ms;
     struct backoff backoff;
     unsigned fights;
     int64_t fought_ms;
@@ -205,6 +205,7 @@ static void send_patch(struct publisher *p)
     if (!p->sent.keep[KEY_READY] && same_text(p->sent.v[KEY_READY], "true"))
         p->unsure_ready = true;
     p->patching = true;
+    p->sent_ms = loop_now_ms(p->loop);
     kube_patch_node(p->kube, &patch, PATCH_DEADLINE_MS, on_patched, p);
 }
 
@@ -407,6 +408,11 @@ void publisher_saw_node(struct publisher *p, const struct kube_node *node)
 bool publisher_may_say_ready(const struct publisher *p)
 {
     return p->unsure_ready || same_text(p->known.v[KEY_READY], "true");
+}
+
+bool publisher_is_telling(const struct publisher *p)
+{
+    return p->patching && loop_now_ms(p->loop) - p->sent_ms < PUBLISHER_TELL_MS;
 }
 
 bool publisher_is_settled(const struct publisher *p)

@@ -37,6 +37,10 @@ void publisher_withdraw(struct publisher *publisher);
 /* publisher_may_say_ready() - the Node may say cc.ready.state=true now, or soon because a patch is under way whose answer
  * is not known. Before the first hardware write this must be false. */
 bool publisher_may_say_ready(const struct publisher *publisher);
+/* publisher_is_telling() - a patch went out less than PUBLISHER_TELL_MS ago and is not answered. Hardware waits for it, so that a
+ * crash leaves no old cc.mode.state on the Node; not longer, for the API server may be away for hours. */
+#define PUBLISHER_TELL_MS 1000
+bool publisher_is_telling(const struct publisher *publisher);
 /* publisher_is_settled() - the Node says what is wanted, as far as we know. */
 bool publisher_is_settled(const struct publisher *publisher);
 /* publisher_error() - why the last patch failed; "" = it did not. */

@@ -76,11 +76,13 @@ class FileWrite:
 
 
 class ApiWrite:
-    """At the agent's N-th write to the API server: before it has its effect, or after, unanswered."""
-    name, victims = "api", ("before", "after")
+    """At the agent's N-th write to the API server: before it has its effect, after it (unanswered), or before it while the
+    server has let the agent wait for a while, in which it may have gone on."""
+    name, victims = "api", ("before", "after", "late")
 
     def arm(self, b, n, victim):
-        spec = {"kind": "kill", "pid": b.agent.pid, "agent": "ccnode*", "verb": WRITES, "skip": n - 1, "commit": victim == "after"}
+        spec = {"kind": "kill", "pid": b.agent.pid, "agent": "ccnode*", "verb": WRITES, "skip": n - 1, "commit": victim == "after",
+                "ms": 300 if victim == "late" else 0}
         code, answer = b.api.call("POST", "/_standin/faults", spec)
         assert code < 300, answer
 

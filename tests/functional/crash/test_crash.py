@@ -137,6 +137,9 @@ class Step:
         until("orphaned workers end", lambda: not truth.processes(self.b.root), 20)
         self.b.timeline.check()
         same(truth.cdi_lies(self.b, self.b.timeline.devices()), [], "CDI while nobody is there")
+        state = self.b.labels().get(STATE)
+        if state in ROUND:
+            same(self.b.modes(), self.b.wanted(state), f"{STATE} while nobody is there")
 
     def release(self, before):
         b = self.b

@@ -25,7 +25,7 @@ KINDS = {
     "empty": "200 with an empty body",
     "redirect": "302 to `location`",
     "wrong-node": "200 with the Node of another name",
-    "kill": "SIGKILL to process `pid` when the request has arrived (`commit`: when it has had its effect), no answer",
+    "kill": "SIGKILL to process `pid`, `ms` after the request has arrived (default 0; `commit`: when it has had its effect), no answer",
     "body": "`code` (default 200) with the given `body` and `content_type`",
 }
 _REPLACES = {"status", "malformed", "huge", "html", "empty", "redirect", "wrong-node", "body"}
@@ -138,8 +138,10 @@ class Rule:
             output.drip = (int(s.get("bytes", 1)), int(s.get("ms", 50)) / 1000)
         elif self.kind in _CUTS:
             output.cut = (int(s.get("bytes", 0)), _CUTS[self.kind])
-        elif self.kind == "kill" and not self.performs():
-            self._strike()
+        elif self.kind == "kill":
+            await asyncio.sleep(int(s.get("ms", 0)) / 1000)
+            if not self.performs():
+                self._strike()
 
     def shape(self, output, reply):
         """Faults that need to know the answer's size."""
