@@ -148,7 +148,7 @@ def gpus_bound_later_than_we_start():
     with Bench("mixed") as b:
         b.start_agent()
         until("every resource is there", lambda: len(b.kubelet.devices()) >= 3)
-        until("all that can be are healthy", lambda: b.status()["condition"]["reason"] != "ChangingMode")
+        until("all that can be are healthy", lambda: b.status().get("condition", {}).get("reason") not in (None, "", "ChangingMode", "ReadingModes"))
 
 
 def container_hands_back_and_takes_again():
