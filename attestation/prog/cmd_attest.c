@@ -94,7 +94,7 @@ static int collect(struct run *run, struct err *err)
     int r = collect_now(run, err);
     watch_stop();
     if (r < 0)
-        collect_trouble(&run->opts);
+        collect_trouble(&run->opts, err);
     else
         collect_warn_persistence(&run->c);
     return r;

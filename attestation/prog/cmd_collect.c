@@ -42,7 +42,7 @@ int cmd_collect(const struct opts *opts)
     int r = collect_all(opts, c, &err);
     watch_stop();
     if (r < 0) {
-        collect_trouble(opts);
+        collect_trouble(opts, &err);
         status = complain(EXIT_COLLECT, &err);
     } else {
         bool coco = opts->format && strcmp(opts->format, "coco") == 0;

@@ -165,8 +165,10 @@ int collect_same_devices(struct nvml *nvml, const struct opts *opts, const struc
     return c->switches ? same_switches(opts, c, err) : 0;
 }
 
-void collect_trouble(const struct opts *opts)
+void collect_trouble(const struct opts *opts, const struct err *why)
 {
+    if (why->code != EREMOTEIO)
+        return;
     struct lkca lkca = lkca_read(opts);
     lkca_say(stderr, &lkca, true);
 }

@@ -33,8 +33,9 @@ int collect_switches(const struct opts *opts, struct collection *c, struct err *
 int collect_same_devices(struct nvml *nvml, const struct opts *opts, const struct collection *c,
                          struct err *err);
 
-/* collect_trouble() - on standard error what usually is missing when collection failed (LKCA modules), by name */
-void collect_trouble(const struct opts *opts);
+/* collect_trouble() - when it was the driver that failed, on standard error what usually is missing then (LKCA modules), by
+ * name */
+void collect_trouble(const struct opts *opts, const struct err *why);
 /* collect_warn_persistence() - nobody holds the GPUs: the CC session that was just attested ends with this process */
 void collect_warn_persistence(const struct collection *c);
 

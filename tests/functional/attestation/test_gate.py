@@ -151,6 +151,7 @@ def missing():
         for command in ('collect', 'attest'):
             err = m.run(command, '--host-root', root)[2]
             check(word in err and 'ecdsa_generic' in err and 'CONFIG_CRYPTO_ECDH' in err, f'{command}, {word}: {err}')
+    check('LKCA:' not in Machine(1, '2 0 0 0').run('collect', '--host-root', root)[2], 'CC off is reason enough')
     open(f'{root}/proc/crypto', 'w', encoding='utf-8').write('name         : ecdsa-nist-p384\nname         : ecdh-nist-p384\n')
     check('LKCA:' not in m.run('collect', '--host-root', root)[2], 'nothing is missing')
     m = Machine(2)
