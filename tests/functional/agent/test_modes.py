@@ -123,7 +123,8 @@ def kubelet_hears_of_a_change_within_100_ms():
         until("withdrawn", lambda: set(b.kubelet.devices()[gpus].values()) == {"Unhealthy"}, step=0.002)
         took = time.monotonic() - began
         assert took < 0.3, f"{took:.3f} s"  # 0.1 s is the figure of the benchmark; sanitizers and two cores here
-        assert gpus not in b.cdi_names(), "no CDI entry while it is changed"
+        until("no CDI entry while it is changed", lambda: gpus not in b.cdi_names(), seconds=1, step=0.002)
+        same(b.labels()[STATE], "changing", "withdrawn before the change has ended")
         b.wait_state("on", ready="true")
 
 

@@ -235,7 +235,7 @@ def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog="""
 environment:
   CCNODE_CRASH_SEED=N   which points are drawn (default: a new one each time; it is printed)
-  CCNODE_CRASH_ALL=1    every point: hours; the order is that of the seed
+  CCNODE_CRASH_ALL=1    every point, in the order of the seed: one to two hours for h100-pcie, a day for hgx-h100
 """)
     p.add_argument("profile", nargs="?", choices=sorted(SAMPLE), default="h100-pcie")
     p.add_argument("--sample", type=int, help="how many points (default: %s)" % ", ".join(f"{k} {v}" for k, v in SAMPLE.items()))
