@@ -124,7 +124,7 @@ def kubelet_hears_of_a_change_within_100_ms():
         took = time.monotonic() - began
         assert took < 0.3, f"{took:.3f} s"  # 0.1 s is the figure of the benchmark; sanitizers and two cores here
         until("no CDI entry while it is changed", lambda: gpus not in b.cdi_names(), seconds=1, step=0.002)
-        same(b.labels()[STATE], "changing", "withdrawn before the change has ended")
+        assert b.labels()[STATE] != "on", "withdrawn before the change has ended"
         b.wait_state("on", ready="true")
 
 
