@@ -291,6 +291,11 @@ static int start_kube(struct agent *agent, struct err *err)
     agent->publisher = publisher_new(agent->loop, agent->kube, on_published, agent);
     agent->operands = operands_new(agent->loop, agent->kube, on_operands, agent);
     kube_watch(agent->kube);
+    if (*agent->journal_refused && !agent->options.explain)
+        tell_event(agent, "Warning", "JournalNotTrusted", "Start",
+                   "%s; everything is read from the devices, held ones are unknown until they are "
+                   "released",
+                   agent->journal_refused);
     return 0;
 }
 
@@ -320,9 +325,11 @@ static int load_state(struct agent *agent)
 {
     struct err err = ERR_INIT;
     const char *dir = agent->config.state_directory;
-    if (journal_load(&agent->host, dir, &agent->journal, &err) < 0)
+    if (journal_load(&agent->host, dir, &agent->journal, &err) < 0) {
         log_error("the journal is not trusted; everything is read from the devices", "error",
                   err.msg, NULL);
+        (void)snprintf(agent->journal_refused, sizeof agent->journal_refused, "%s", err.msg);
+    }
     err = ERR_INIT;
     if (agent->options.node_name &&
         last_node_load(&agent->host, dir, agent->options.node_name, &agent->last_node, &err) < 0)

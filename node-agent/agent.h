@@ -128,6 +128,7 @@ struct agent {
     int64_t change_started_ms; /* the node as a whole; 0 = no change */
     char trouble_reason[64], trouble[512];
     char offer_error[512], journal_error[512], lease_error[512], look_error[512];
+    char journal_refused[512]; /* at the start: why the file on disk is not believed */
     int64_t
         unregistered_since_ms; /* devices are ready and kubelet has not accepted them; 0 = it has */
     bool label_blocks;         /* a change waits until the Node stops saying ready */

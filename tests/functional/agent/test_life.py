@@ -86,6 +86,7 @@ def a_damaged_journal_is_set_aside():
                 f.write(bad)
             b.start_agent()
             until("told", lambda: "journal is not trusted" in b.log())
+            until("an Event", lambda: b.events("JournalNotTrusted"))
             b.wait_state("on", ready="true")
             until("read", lambda: b.status().get("mode_state") == "on")
             b.stop_agent()
