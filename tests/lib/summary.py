@@ -25,7 +25,7 @@ def reason(case):
 def read(folder):
     tiers = {}
     for name in sorted(n for n in os.listdir(folder) if n.endswith(".xml")):
-        build = name.removesuffix(".xml")
+        build = name.removesuffix(".xml").split("-")[0]
         for case in ElementTree.parse(os.path.join(folder, name)).iter("testcase"):
             label = case.get("name").split("/")[0]
             tier = tiers.setdefault(label if build == "dev" else build, Tier())
