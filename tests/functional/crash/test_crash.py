@@ -3,7 +3,8 @@
 
 A node goes through the modes on, devtools, ppcie, off, round and round. In every step something dies by SIGKILL at one
 point: a register access, a write to sysfs, an operation on a file of the agent (journal, CDI, status, sockets), a write to
-the API server; it is the agent, the worker, or both. Then:
+the API server; it is the agent, the worker, or both. Now and then the agent that was started again dies too, soon after its
+start. Then:
 
   - the node converges to the wanted mode, with at most one reset more than the change needs, of devices that change
   - at every instant cc.ready.state was true only while each device that counts was in its mode, booted, nothing staged
@@ -84,12 +85,13 @@ class Node(Bench):
 class Step:
     """One change of mode with one crash in it."""
 
-    def __init__(self, b, mode, point=None, held=None):
-        self.b, self.mode, self.point, self.held = b, mode, point, held
+    def __init__(self, b, mode, point=None, held=None, again=None):
+        self.b, self.mode, self.point, self.held, self.again = b, mode, point, held, again
 
     def __str__(self):
         where = ":".join(map(str, self.point)) if self.point else "no crash"
-        return f"{self.b.profile} to {self.mode}, {where}" + (f", {self.held} held" if self.held else "")
+        return f"{self.b.profile} to {self.mode}, {where}" + (f", {self.held} held" if self.held else "") \
+            + (f", again at {':'.join(map(str, self.again))}" if self.again else "")
 
     def run(self):
         """Return: whether the point was reached."""
@@ -104,9 +106,11 @@ class Step:
         b.label(MODE, self.mode)
         self.wait_for_the_blow(victim)
         struck = kind and KINDS[kind].disarm(b)
+        crashes = 1
         if struck and victim != "worker":
-            same(b.agent.wait(30), -signal.SIGKILL, f"the agent's end: {b.log()[-3000:]}")
             self.look_at_the_dead()
+            if self.again:
+                crashes += self.crash_again()
             b.start_agent(wait=False)
         extra = 0
         if self.held:
@@ -116,9 +120,20 @@ class Step:
         b.timeline.check()
         for bdf, count in b.resets().items():
             needed = before[bdf] != b.wanted(self.mode)[bdf]
-            allowed = 2 * needed + (extra if bdf == self.held else 0)
+            allowed = (1 + crashes) * needed + (extra if bdf == self.held else 0)
             assert count - resets[bdf] <= allowed, f"{bdf}: {count - resets[bdf]} resets, {allowed} are enough"
         return struck
+
+    def crash_again(self):
+        """The successor dies too, or is ended the hard way when it has done all before. Return: 1, a crash more."""
+        b, (kind, n, victim) = self.b, self.again
+        KINDS[kind].arm(b, n, victim)
+        b.start_agent(wait=False)
+        self.wait_for_the_blow(victim)
+        if not KINDS[kind].disarm(b):
+            b.agent.kill()
+        self.look_at_the_dead()
+        return 1
 
     def wait_for_the_blow(self, victim):
         b = self.b
@@ -134,6 +149,7 @@ class Step:
 
     def look_at_the_dead(self):
         """Nobody is there to put anything right: what is said must be true now, and stay so."""
+        same(self.b.agent.wait(30), -signal.SIGKILL, f"the agent's end: {self.b.log()[-3000:]}")
         until("orphaned workers end", lambda: not truth.processes(self.b.root), 20)
         self.b.timeline.check()
         same(truth.cdi_lies(self.b, self.b.timeline.devices()), [], "CDI while nobody is there")
@@ -205,7 +221,9 @@ def walk(b, queues, choice, options):
             if not point and not any(queues.values()):
                 break
             held = choice.choice(sorted(set(b.modes()) - set(b.switches))) if len(b.modes()) > 1 and choice.random() < 0.2 else None
-            step = Step(b, mode, point, held)
+            kind, victim = choice.choice((("register", "agent"), ("register", "both"), ("file", "before"), ("file", "after")))
+            again = (kind, choice.randrange(1, 60), victim) if choice.random() < 0.25 else None
+            step = Step(b, mode, point, held, again)
             at = time.monotonic()
             try:
                 struck = step.run()
@@ -214,6 +232,7 @@ def walk(b, queues, choice, options):
                 raise
             if point:
                 done[point[0], point[2], struck] += 1
+                done["again"] += bool(struck and again and point[2] != "worker")
             if options.verbose:
                 print(f"{time.monotonic() - at:6.2f} s {'struck' if struck else 'passed'} {step}", flush=True)
             elif time.monotonic() - said > 60:
@@ -226,8 +245,9 @@ def report(done, totals):
     print("points of a change:", "; ".join(f"to {m}: " + ", ".join(f"{k} {n}" for k, n in c.items()) for m, c in totals.items()))
     for kind in KINDS.values():
         print(f"{kind.name:9}", ", ".join(f"{v}: {done[kind.name, v, True]} struck, {done[kind.name, v, False]} not reached" for v in kind.victims))
+    again = done.pop("again", 0)
     struck = sum(n for (_, _, s), n in done.items() if s)
-    print(f"{struck} crashes of {sum(done.values())} points; all converged, nothing left")
+    print(f"{struck} crashes of {sum(done.values())} points, {again} of them twice; all converged, nothing left")
     assert 2 * struck >= sum(done.values()), "most points were not reached: this shows little"
 
 
