@@ -174,12 +174,12 @@ def idle_and_allocate(seconds, calls):
     with node("hgx-h100") as bench:
         start(bench)
         switch(bench, "on")
-        time.sleep(3)
+        time.sleep(8)  # the agent gives back what only its start needed after five seconds
         before = wakeups(bench.agent.pid)
         time.sleep(seconds)
         idle = (wakeups(bench.agent.pid) - before) / seconds
         memory = resident_mib(bench.agent.pid)
-        allocate = bench.kubelet.ask("bench-allocate", resource=GPU, calls=calls)
+        allocate = bench.kubelet.ctl("bench-allocate", GPU, str(calls))
         return memory, idle, allocate
 
 
