@@ -166,7 +166,7 @@ def wakeups(pid):
     total = 0
     for task in os.listdir(f"/proc/{pid}/task"):
         with open(f"/proc/{pid}/task/{task}/status", encoding="ascii") as file:
-            total += sum(int(line.split()[1]) for line in file if "ctxt_switches" in line)
+            total += sum(int(line.split()[1]) for line in file if line.startswith("voluntary_ctxt_switches"))
     return total
 
 
