@@ -85,7 +85,9 @@ class Manager:
 
     def switch(self, mode):
         self.bench.label(rig.MODE, mode)
-        rig.until(f"k8s-cc-manager says {mode}", lambda: self.bench.labels().get(rig.STATE) == mode, 90)
+        rig.until(f"k8s-cc-manager says {mode}", lambda: self.process.poll() is not None or self.bench.labels().get(rig.STATE) == mode, 90)
+        if self.process.poll() is not None:
+            raise Absent(f"k8s-cc-manager ended during the switch to {mode}")
         return measure.changed(self.bench.history(), mode)[0]
 
     def __exit__(self, *reason):
