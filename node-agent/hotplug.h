@@ -2,7 +2,7 @@
  *
  * Three sources, because each has a hole: kernel uevents over netlink (real kernels only; a container without the host's
  * network still gets them, but a simulated node sends none), inotify on /dev/vfio (nodes come and go with every bind), and
- * every HOTPLUG_POLL_MS (HOTPLUG_SURE_POLL_MS where uevents come) one readdir and one readlink per device.
+ * every HOTPLUG_POLL_MS one readdir and one readlink per device.
  */
 #ifndef CCN_AGENT_HOTPLUG_H
 #define CCN_AGENT_HOTPLUG_H
@@ -10,15 +10,13 @@
 #include "base/host.h"
 #include "base/loop.h"
 
-#define HOTPLUG_POLL_MS 2000       /* without uevents */
-#define HOTPLUG_SURE_POLL_MS 30000 /* with them: in case one was lost */
+#define HOTPLUG_POLL_MS 2000
 
 struct hotplug;
 /* @on_change: something may have changed; often more than once for one change. */
 struct hotplug *hotplug_new(struct loop *loop, const struct host *host,
                             void (*on_change)(void *arg), void *arg);
 void hotplug_free(struct hotplug *hotplug); /* accepts NULL */
-int hotplug_poll_ms(const struct hotplug *hotplug);
 /* hotplug_poll() - the cheap comparison; calls on_change when it differs from the last one. The caller has the timer, so
  * that one wake-up serves several purposes. */
 void hotplug_poll(struct hotplug *hotplug);

@@ -431,7 +431,7 @@ static void on_tick(void *arg)
 void agent_tick(struct agent *agent)
 {
     int64_t now = loop_now_ms(agent->loop);
-    int64_t due_ms = now + hotplug_poll_ms(agent->hotplug);
+    int64_t due_ms = now + HOTPLUG_POLL_MS;
     if (!agent->look)
         sooner(&due_ms, user_poll_ms(agent));
     for (size_t i = 0; i < agent->observed->n; i++) {
