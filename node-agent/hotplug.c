@@ -126,7 +126,8 @@ static uint64_t hash(const char *a, const char *b)
     return h;
 }
 
-void hotplug_poll(struct hotplug *h)
+/* Return: false when the devices cannot be listed. */
+static bool take_fingerprint(const struct hotplug *h, uint64_t *ret)
 {
     struct err ignored = ERR_INIT;
     uint64_t sum = 0;
@@ -135,7 +136,7 @@ void hotplug_poll(struct hotplug *h)
     if (!dir) {
         if (fd >= 0)
             (void)close(fd);
-        return;
+        return false;
     }
     for (struct dirent *e; (e = readdir(dir));) {
         char name[300], link[512];
@@ -146,6 +147,20 @@ void hotplug_poll(struct hotplug *h)
         link[n > 0 ? n : 0] = '\0';
         sum += hash(e->d_name, link);
     }
+    *ret = sum;
+    return true;
+}
+
+void hotplug_seen(struct hotplug *h)
+{
+    h->have_fingerprint = take_fingerprint(h, &h->fingerprint);
+}
+
+void hotplug_poll(struct hotplug *h)
+{
+    uint64_t sum;
+    if (!take_fingerprint(h, &sum))
+        return;
     bool changed = h->have_fingerprint && sum != h->fingerprint;
     h->have_fingerprint = true;
     h->fingerprint = sum;

@@ -17,6 +17,8 @@ struct hotplug;
 struct hotplug *hotplug_new(struct loop *loop, const struct host *host,
                             void (*on_change)(void *arg), void *arg);
 void hotplug_free(struct hotplug *hotplug); /* accepts NULL */
+/* hotplug_seen() - a look begins: what is there now is what the next comparison starts from. */
+void hotplug_seen(struct hotplug *hotplug);
 /* hotplug_poll() - the cheap comparison; calls on_change when it differs from the last one. The caller has the timer, so
  * that one wake-up serves several purposes. */
 void hotplug_poll(struct hotplug *hotplug);
