@@ -6,6 +6,7 @@ Fails when a tier of --require has a skipped test or none at all."""
 
 import argparse
 import os
+import re
 import sys
 import xml.etree.ElementTree as ElementTree
 
@@ -13,13 +14,20 @@ import xml.etree.ElementTree as ElementTree
 class Tier:
     def __init__(self):
         self.passed, self.seconds = 0, 0.0
-        self.failed, self.skipped, self.unsteady = [], [], []
+        self.failed, self.skipped, self.unsteady, self.extracts = [], [], [], []
 
 
 def reason(case):
     """The last thing a skipped test said."""
     lines = [line.strip() for line in (case.findtext("system-out") or "").splitlines() if line.strip()]
     return lines[-1] if lines else "it gave no reason"
+
+
+def extract(case):
+    """What a reader of a shortened log needs of a failed test: the lines that name failures, and the last ones."""
+    lines = (case.findtext("system-out") or "").splitlines()
+    named = [i for i, line in enumerate(lines) if re.search(r"FAILED|not ok|Error|ERROR|assert|differs", line)][:20]
+    return [lines[i][:400] for i in sorted({*named, *range(max(0, len(lines) - 10), len(lines))})]
 
 
 def read(folder):
@@ -36,6 +44,7 @@ def read(folder):
                 tier.passed += 1
             else:
                 tier.failed.append(case.get("name"))
+                tier.extracts.append((case.get("name"), extract(case)))
     return tiers
 
 
@@ -57,6 +66,8 @@ def main():
     tiers, required = read(args.folder), [name for name in args.require.split(",") if name]
     if os.path.isdir(os.path.join(args.folder, "again")):
         forgive(tiers, read(os.path.join(args.folder, "again")))
+    for test, lines in [pair for tier in tiers.values() for pair in tier.extracts]:
+        print(f"-- of the output of {test}:", *lines, sep="\n   ")
     bad = False
     for name in args.tiers.split(","):
         tier = tiers.get(name)
