@@ -48,11 +48,14 @@ class Cluster:
 
     def __enter__(self):
         try:
-            subprocess.run(["bash", f"{HERE}/node/start"], env=self.env, check=True)
+            self.boot()
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def boot(self):
+        subprocess.run(["bash", f"{HERE}/node/start"], env=self.env, check=True)
 
     def __exit__(self, *_):
         for child in self.children:

@@ -48,12 +48,14 @@ class Release:
             json.dump(content, f)
         return path
 
-    def install(self, *flags, **more):
+    def install_command(self, *flags, **more):
         """The guide's row 9, literally, on our chart."""
-        out = self.cluster.run(
-            "helm", "install", "--wait", "--timeout", "90s", "--generate-name", "-n", NAMESPACE, "--create-namespace", CHART,
-            "--set", "sandboxWorkloads.enabled=true", "--set", "kataManager.enabled=true", "--set", "ccManager.enabled=true",
-            "--set", "nfd.nodefeaturerules=true", *flags, "-f", self.file(values(self.sim, **more)))
+        return ["helm", "install", "--wait", "--timeout", "90s", "--generate-name", "-n", NAMESPACE, "--create-namespace", CHART,
+                "--set", "sandboxWorkloads.enabled=true", "--set", "kataManager.enabled=true", "--set", "ccManager.enabled=true",
+                "--set", "nfd.nodefeaturerules=true", *flags, "-f", self.file(values(self.sim, **more))]
+
+    def install(self, *flags, **more):
+        out = self.cluster.run(*self.install_command(*flags, **more))
         self.name = json.loads(self.cluster.run("helm", "list", "-n", NAMESPACE, "-o", "json"))[0]["name"]
         return out
 
