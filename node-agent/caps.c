@@ -10,8 +10,8 @@
 
 #include "base/auto.h"
 
-static const int needed[] = {CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE,
-                             CAP_SYS_RAWIO,    CAP_SYS_ADMIN,       CAP_SYS_MODULE};
+static const int needed[] = {CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_SYS_ADMIN,
+                             CAP_SYS_MODULE};
 
 static bool is_needed(int cap)
 {

@@ -6,7 +6,6 @@
  * | DAC_OVERRIDE     | sysfs and /dev/vfio nodes of another owner                                       |
  * | DAC_READ_SEARCH  | holders: /proc/PID/fd of other users                                            |
  * | SYS_PTRACE       | holders: /proc/PID/fd and maps of processes with more capabilities (QEMU)        |
- * | SYS_RAWIO        | mapping resource0                                                               |
  * | SYS_ADMIN        | configuration space beyond 64 bytes; VFIO                                        |
  * | SYS_MODULE       | load-module                                                                     |
  */
