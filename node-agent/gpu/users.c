@@ -4,13 +4,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include "base/auto.h"
 #include "base/fs.h"
@@ -82,18 +85,31 @@ static void look_at_anon_device(struct scan *scan, const char *number)
     }
 }
 
-static void look_at_fd(struct scan *scan, const char *number)
+/* Without CAP_SYS_PTRACE the descriptors of a stronger process are listed, but not what they are. With it, only
+ * what a security module or a user namespace above ours hides is refused still, and passed over. */
+static bool may_look_everywhere(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {{0}};
+    return syscall(SYS_capget, &header, data) == 0 &&
+           (data[0].effective & (1U << CAP_SYS_PTRACE)) != 0;
+}
+
+static int look_at_fd(struct scan *scan, const char *number)
 {
     char path[64], target[PATH_MAX];
     (void)snprintf(path, sizeof path, "fd/%.20s", number);
     ssize_t n = readlinkat(scan->proc_fd, path, target, sizeof target - 1);
+    if (n < 0 && (errno == EACCES || errno == EPERM) && !may_look_everywhere())
+        return -EACCES;
     if (n <= 0)
-        return; /* closed meanwhile */
+        return 0; /* closed meanwhile */
     target[n] = '\0';
     if (strcmp(target, "anon_inode:[vfio-device]") == 0)
         look_at_anon_device(scan, number);
     else
         look_at_node(scan, path, target);
+    return 0;
 }
 
 /* Return: 0 also when the process is gone; -EACCES it can't be looked at. */
@@ -107,11 +123,12 @@ static int look_at_fds(struct scan *scan)
         (void)close(fd);
         return 0;
     }
-    for (const struct dirent *e = readdir(dir); e; e = readdir(dir)) {
+    int r = 0;
+    for (const struct dirent *e = readdir(dir); e && r == 0; e = readdir(dir)) {
         if (e->d_name[0] != '.')
-            look_at_fd(scan, e->d_name);
+            r = look_at_fd(scan, e->d_name);
     }
-    return 0;
+    return r;
 }
 
 /* ---- mappings: they keep a device in use after its descriptor was closed ---- */

@@ -13,7 +13,7 @@ VALUES = os.path.join(HERE, "../../helm/ccnode/values.yaml")
 # capability -> (run, step) that must fail without it
 BREAKS = {
     "sys_admin": ("", "stage"),
-    "sys_ptrace": ("-holders", "holders"),  # the descriptors are listed, but not what they are
+    "sys_ptrace": ("-holders", "holders"),
     "dac_read_search": ("-holders", "holders"),
     "sys_module": ("-module", "load-module"),
 }
@@ -49,6 +49,10 @@ def check(caps, runs, notes):
         for a in runs.get("all" + part, [{"ok": False, "step": "nothing"}]):
             if not a["ok"] or not found(a, holder):
                 yield f"with all of the chart's capabilities: {a}"
+    for name in caps:
+        for a in runs.get(name + "-holders", []):
+            if a["ok"] and not found(a, holder):
+                yield f"without {name}: a holder that cannot be seen is silently none"
     for cap in caps:
         broken = [(part, a) for part in ("", "-holders", "-module") for a in runs.get(cap + part, []) if not a["ok"] or not found(a, holder)]
         for part, a in broken[:3]:
