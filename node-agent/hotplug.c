@@ -9,10 +9,13 @@
 #include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/auto.h"
 
 #define UEVENT_MAX 8192
+#define DRIVERS_EVERY                                                                              \
+    5 /* polls: names are looked at in each, drivers (a link per device) in every fourth */
 #define KERNEL_GROUP 1 /* multicast group of the kernel's own uevents, not udev's */
 
 struct hotplug {
@@ -23,8 +26,11 @@ struct hotplug {
     int inotify_fd, uevent_fd;
     struct loop_fd *inotify_source, *uevent_source;
     int vfio_watch; /* -1 = /dev/vfio is not there: /dev is watched for it */
+    int list_fd; /* the directory of all PCI devices, kept open: a listing is three system calls */
+    unsigned polls;
     bool have_fingerprint;
-    uint64_t fingerprint;
+    uint64_t fingerprint; /* of names and drivers */
+    uint64_t names;
 };
 
 static void add_watches(struct hotplug *h)
@@ -64,8 +70,18 @@ static void on_uevent(void *arg, int fd, uint32_t events)
     bool pci = false;
     ssize_t n;
     (void)events;
-    while ((n = recv(fd, text, sizeof text, MSG_DONTWAIT)) > 0 || (n < 0 && errno == ENOBUFS))
-        pci = pci || n < 0 || concerns_pci(text, (size_t)n); /* overrun: anything may have been */
+    for (;;) {
+        struct sockaddr_nl from = {0};
+        socklen_t room = sizeof from;
+        n = recvfrom(fd, text, sizeof text, MSG_DONTWAIT, (struct sockaddr *)&from, &room);
+        if (n == 0 || (n < 0 && errno != ENOBUFS))
+            break;
+        if (n < 0)
+            pci = true; /* overrun: anything may have been */
+        else if (from.nl_pid == 0)
+            pci =
+                pci || concerns_pci(text, (size_t)n); /* others than the kernel are not believed */
+    }
     if (pci)
         h->on_change(h->arg);
 }
@@ -90,7 +106,7 @@ struct hotplug *hotplug_new(struct loop *loop, const struct host *host,
 {
     struct hotplug *h = xcalloc(1, sizeof *h);
     *h = (struct hotplug){.loop = loop, .host = host, .on_change = on_change, .arg = arg};
-    h->uevent_fd = -1;
+    h->uevent_fd = h->list_fd = -1;
     if (strcmp(host->root, "/") == 0)
         open_uevents(h); /* another root has other devices than this kernel */
     h->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
@@ -111,6 +127,8 @@ void hotplug_free(struct hotplug *h)
         (void)close(h->inotify_fd);
     if (h->uevent_fd >= 0)
         (void)close(h->uevent_fd);
+    if (h->list_fd >= 0)
+        (void)close(h->list_fd);
     free(h);
 }
 
@@ -126,44 +144,73 @@ static uint64_t hash(const char *a, const char *b)
     return h;
 }
 
-/* Return: false when the devices cannot be listed. */
-static bool take_fingerprint(const struct hotplug *h, uint64_t *ret)
+static uint64_t driver_of(int list_fd, const char *bdf)
+{
+    char name[300], link[512];
+    (void)snprintf(name, sizeof name, "%s/driver", bdf);
+    ssize_t n = readlinkat(list_fd, name, link, sizeof link - 1);
+    link[n > 0 ? n : 0] = '\0';
+    return hash(bdf, link);
+}
+
+static int list_all(int list_fd, uint64_t *ret_names, uint64_t *ret_drivers)
+{
+    /* not readdir(): opening a stream asks for more than the listing itself costs */
+    char buf[16384] __attribute__((aligned(8)));
+    ssize_t n = lseek(list_fd, 0, SEEK_SET);
+    while (n >= 0 && (n = getdents64(list_fd, buf, sizeof buf)) > 0) {
+        for (ssize_t at = 0; at < n;) {
+            const struct dirent64 *e = (const struct dirent64 *)(buf + at);
+            at += e->d_reclen;
+            if (*e->d_name == '.')
+                continue;
+            *ret_names += hash(e->d_name, "");
+            if (ret_drivers)
+                *ret_drivers += driver_of(list_fd, e->d_name);
+        }
+    }
+    return n < 0 ? -errno : 0;
+}
+
+/* Return: false when the devices cannot be listed. @ret_drivers may be NULL. */
+static bool take_fingerprint(struct hotplug *h, uint64_t *ret_names, uint64_t *ret_drivers)
 {
     struct err ignored = ERR_INIT;
-    uint64_t sum = 0;
-    int fd = host_openat(h->host, "/sys/bus/pci/devices", O_RDONLY | O_DIRECTORY, &ignored);
-    AUTO_CLOSEDIR DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-    if (!dir) {
-        if (fd >= 0)
-            (void)close(fd);
+    uint64_t names = 0, drivers = 0;
+    if (h->list_fd < 0)
+        h->list_fd = host_openat(h->host, "/sys/bus/pci/devices", O_RDONLY | O_DIRECTORY, &ignored);
+    if (h->list_fd < 0)
+        return false;
+    if (list_all(h->list_fd, &names, ret_drivers ? &drivers : NULL) < 0) {
+        (void)close(
+            h->list_fd); /* what was mounted there has been replaced: opened again next time */
+        h->list_fd = -1;
         return false;
     }
-    for (struct dirent *e; (e = readdir(dir));) {
-        char name[300], link[512];
-        if (*e->d_name == '.')
-            continue;
-        (void)snprintf(name, sizeof name, "%s/driver", e->d_name);
-        ssize_t n = readlinkat(fd, name, link, sizeof link - 1);
-        link[n > 0 ? n : 0] = '\0';
-        sum += hash(e->d_name, link);
-    }
-    *ret = sum;
+    *ret_names = names;
+    if (ret_drivers)
+        *ret_drivers = drivers;
     return true;
 }
 
 void hotplug_seen(struct hotplug *h)
 {
-    h->have_fingerprint = take_fingerprint(h, &h->fingerprint);
+    h->have_fingerprint = take_fingerprint(h, &h->names, &h->fingerprint);
 }
 
 void hotplug_poll(struct hotplug *h)
 {
-    uint64_t sum;
-    if (!take_fingerprint(h, &sum))
+    uint64_t names, drivers;
+    if (!take_fingerprint(h, &names, NULL))
         return;
-    bool changed = h->have_fingerprint && sum != h->fingerprint;
+    if (h->have_fingerprint && names == h->names && ++h->polls % DRIVERS_EVERY != 0)
+        return;
+    if (!take_fingerprint(h, &names, &drivers))
+        return;
+    bool changed = h->have_fingerprint && drivers != h->fingerprint;
     h->have_fingerprint = true;
-    h->fingerprint = sum;
+    h->fingerprint = drivers;
+    h->names = names;
     if (changed)
         h->on_change(h->arg);
 }

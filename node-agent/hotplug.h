@@ -2,7 +2,7 @@
  *
  * Three sources, because each has a hole: kernel uevents over netlink (real kernels only; a container without the host's
  * network still gets them, but a simulated node sends none), inotify on /dev/vfio (nodes come and go with every bind), and
- * every HOTPLUG_POLL_MS one readdir and one readlink per device.
+ * every HOTPLUG_POLL_MS one listing of the devices' names, with one readlink per device in every fourth.
  */
 #ifndef CCN_AGENT_HOTPLUG_H
 #define CCN_AGENT_HOTPLUG_H
@@ -10,7 +10,7 @@
 #include "base/host.h"
 #include "base/loop.h"
 
-#define HOTPLUG_POLL_MS 2000
+#define HOTPLUG_POLL_MS 4000
 
 struct hotplug;
 /* @on_change: something may have changed; often more than once for one change. */

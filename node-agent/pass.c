@@ -434,6 +434,8 @@ void agent_tick(struct agent *agent)
 {
     int64_t now = loop_now_ms(agent->loop);
     int64_t due_ms = now + HOTPLUG_POLL_MS;
+    if (agent->unregistered_since_ms != 0)
+        sooner(&due_ms, now + KUBELET_PATIENCE_MS);
     if (!agent->look)
         sooner(&due_ms, user_poll_ms(agent));
     for (size_t i = 0; i < agent->observed->n; i++) {
