@@ -128,6 +128,20 @@ def unplugged_and_plugged_without_a_restart():
         b.wait_state("on", ready="true")
 
 
+def unplugged_while_bound_to_nothing():
+    """No node under /dev/vfio goes with it: the poll alone can tell."""
+    with Bench("h100-pcie", config="vfio: { manage: false }\n") as b:
+        gpu = next(iter(b.modes()))
+        if b.driver(gpu):
+            with open(f"{b.root}/sys/bus/pci/devices/{gpu}/driver/unbind", "w") as f:
+                f.write(gpu)
+        b.start_agent()
+        until("found", lambda: "device found" in b.log())
+        until("the first look is over", lambda: "ccnode.io/status" in b.node()["metadata"].get("annotations", {}))
+        b.ctl("unplug", gpu)
+        until("noticed", lambda: "device is gone" in b.log(), 12)
+
+
 def a_dead_gpu_is_looked_for_again():
     with Bench("hgx-h100", config="recovery: { rescan: true }\n") as b:
         b.start_agent()
@@ -172,6 +186,7 @@ def container_hands_back_and_takes_again():
 if __name__ == "__main__":
     tests = [a_mute_gpu, a_dead_gpu, a_gpu_whose_reset_fails, a_gpu_that_forgets_its_mode, a_failing_gpu_does_not_make_the_others_flap, hold_all_withdraws_all,
              ppcie_failure_before_the_reset_puts_all_back, a_mode_changed_by_somebody_else_is_put_right,
-             a_rebound_gpu_comes_back, a_dead_gpu_is_looked_for_again, unplugged_and_plugged_without_a_restart, gpus_bound_later_than_we_start,
+             a_rebound_gpu_comes_back, a_dead_gpu_is_looked_for_again, unplugged_and_plugged_without_a_restart, unplugged_while_bound_to_nothing,
+             gpus_bound_later_than_we_start,
              container_hands_back_and_takes_again]
     run(*tests)
