@@ -63,10 +63,12 @@ def every_profile():
 
 def start_is_quick():
     best = 9
-    for _ in range(3):
+    for _ in range(12):  # what else runs may take the processors for a while
         start = time.monotonic()
         with Node("hgx-h100"):
             best = min(best, time.monotonic() - start)
+        if best < 1:
+            break
     print(f"     8 GPUs and 4 switches are there after {best * 1000:.0f} ms")
     assert best < 1, "goal 0.3 s; the rest is for a busy machine"
 
@@ -198,14 +200,31 @@ def bad_arguments():
     shutil.rmtree(root)
 
 
+def servers(root):
+    """Processes that were started with this root; others come and go beside this test."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                if root.encode() in f.read().split(b"\0"):
+                    found.append(int(pid))
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return found
+
+
 def many_cycles():
     root = tempfile.mkdtemp(prefix="ccnode-sim-")
-    before = len(os.listdir("/proc"))
     for _ in range(40):
         sim("--profile", "h100-pcie", "--root", root)
+        served = servers(root)
         sim("stop", "--root", root)
+    assert served, "the server is not found by its command line"
     same(mounts(root), [])
-    assert len(os.listdir("/proc")) < before + 40, "servers are left"
+    end = time.monotonic() + 10
+    while servers(root) and time.monotonic() < end:
+        time.sleep(0.05)
+    same(servers(root), [], "servers that are left")
     shutil.rmtree(root)
 
 
@@ -235,7 +254,7 @@ def idle_costs_nothing():
                         switches += int(line.split()[1])
             return int(words[13]) + int(words[14]), switches
         n.read("0000:18:00.0/vendor")
-        for tries in range(4):  # something else on the machine may look at all mounts
+        for _ in range(20):  # something else on the machine may look at all mounts
             time.sleep(0.05)
             before = used()
             time.sleep(0.4)
