@@ -61,6 +61,7 @@ struct loop {
     int wake_fd;
     bool stop;
     bool any_removed;
+    bool reaps; /* whatever ended, not only what is watched */
     int64_t (*now_ms)(void *arg);
     void *clock_arg;
     struct loop_fd *fds;
@@ -244,6 +245,42 @@ static void child_done(struct loop_child *child)
     free(child);
 }
 
+static bool is_watched(const struct loop *loop, pid_t pid)
+{
+    for (const struct loop_child *child = loop->children; child; child = child->next) {
+        if (child->pid == pid)
+            return true;
+    }
+    return false;
+}
+
+/* waitid() always finds the same dead child first: one that is watched stops the round, and child_ready() goes on. */
+static void reap_orphans(struct loop *loop)
+{
+    for (;;) {
+        siginfo_t info = {0};
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0 ||
+            is_watched(loop, info.si_pid) || waitpid(info.si_pid, NULL, WNOHANG) <= 0)
+            return;
+    }
+}
+
+static void on_child_signal(void *arg, int signo)
+{
+    (void)signo;
+    reap_orphans(arg);
+}
+
+int loop_reap_orphans(struct loop *loop, struct err *err)
+{
+    int r = loop_add_signal(loop, SIGCHLD, on_child_signal, loop, err);
+    if (r < 0)
+        return r;
+    loop->reaps = true;
+    reap_orphans(loop); /* those that came before */
+    return 0;
+}
+
 static void child_ready(void *arg, int fd, uint32_t events)
 {
     struct loop_child *child = arg;
@@ -255,8 +292,11 @@ static void child_ready(void *arg, int fd, uint32_t events)
         return;
     void (*cb)(void *, pid_t, int) = child->cb;
     void *cb_arg = child->arg;
+    struct loop *loop = child->loop;
     pid = child->pid;
     child_done(child);
+    if (loop->reaps)
+        reap_orphans(loop);
     cb(cb_arg, pid, status);
 }
 

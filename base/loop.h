@@ -51,6 +51,13 @@ struct loop_child *loop_add_child(struct loop *loop, pid_t pid,
                                   void (*cb)(void *arg, pid_t pid, int wait_status), void *arg,
                                   struct err *err);
 
+/**
+ * loop_reap_orphans() - for process 1 of a container: from now on reaps every ended child that is not watched, such as
+ * the modprobe of a worker that was killed, which the kernel hands to process 1
+ * Whoever starts a child in such a process watches it before the loop runs again, else its status is lost.
+ */
+int loop_reap_orphans(struct loop *loop, struct err *err);
+
 /* loop_post() - from any thread: run cb(arg) on the loop's thread, in order. */
 void loop_post(struct loop *loop, void (*cb)(void *arg), void *arg);
 

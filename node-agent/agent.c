@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/auto.h"
 #include "base/fs.h"
@@ -403,6 +404,8 @@ static int start_signals(struct agent *agent, struct err *err)
         r = loop_add_signal(agent->loop, SIGINT, on_stop_signal, agent, err);
     if (r == 0)
         r = loop_add_signal(agent->loop, SIGHUP, on_hangup, agent, err);
+    if (r == 0 && getpid() == 1) /* of a container */
+        r = loop_reap_orphans(agent->loop, err);
     return r;
 }
 

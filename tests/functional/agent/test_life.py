@@ -8,7 +8,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
-from rig import BIN, MODE, Bench, run, same, until  # noqa: E402
+from rig import BIN, MODE, Bench, children, comm, run, same, until  # noqa: E402
 
 GPU = "0000:18:00.0"
 PCIE = "nvidia.com/GH100_H100_PCIE"
@@ -112,6 +112,13 @@ def signals():
         same(b.agent.poll(), None, "alive")
 
 
+def leaves_orphans(pid, n):
+    """Processes in the namespace of @pid that lose their parent, as a killed worker leaves its modprobe."""
+    script = f"for i in $(seq {n}); do sleep 0.$i & done"
+    subprocess.run(["nsenter", "--pid", "--target", str(pid), "sh", "-c", script], check=True, timeout=10)
+    until("they are children of process 1", lambda: "sleep" in [comm(c) for c in children(pid)], step=0.002)
+
+
 def as_pid_1():
     with Bench("h100-pcie") as b:
         log = open(b.log_path, "ab")
@@ -120,7 +127,11 @@ def as_pid_1():
         unshare = subprocess.Popen(["unshare", "--pid", "--fork", "--mount-proc", *b.agent_command()], stdout=log, stderr=log, env=env)
         try:
             b.wait_state("off", ready="false")
-            child = int(open(f"/proc/{unshare.pid}/task/{unshare.pid}/children").read().split()[0])
+            child = children(unshare.pid)[0]
+            leaves_orphans(child, 5)
+            b.label(MODE, "on")  # workers end meanwhile, and their answers must not be lost
+            b.wait_state("on", ready="true")
+            until("they have ended and are gone", lambda: "sleep" not in [comm(c) for c in children(child)], 5)
             began = time.monotonic()
             os.kill(child, signal.SIGTERM)
             same(unshare.wait(10), 0, "exit status")
