@@ -5,8 +5,10 @@
 #include <string.h>
 
 #include "base/auto.h"
+#include "base/log.h"
 #include "device-plugin/ids.h"
 #include "node-agent/gpu/inventory.h"
+#include "node-agent/gpu/pci_ids.h"
 #include "node-agent/kube/backoff.h"
 #include "node-agent/kubelet/pod_resources.h"
 
@@ -279,6 +281,35 @@ static void know(struct memory *memory, const struct journal *journal, const cha
     d->knowledge = m->report_valid ? KNOWN_REGISTERS : KNOWN_NOT;
 }
 
+/* Names that the host's database gives are remembered: no update of it renames a resource under running pods. */
+static void name_unlisted(const struct host *host, struct memory *memory, struct observed *observed)
+{
+    struct nv_device *list[NV_MAX_DEVICES];
+    size_t n = 0;
+    struct err err = ERR_INIT;
+    for (size_t i = 0; i < observed->n; i++) {
+        struct nv_device *dev = &observed->devices[i].dev;
+        const struct memory_device *m = *dev->resource ? NULL : memory_put(memory, dev);
+        if (m) {
+            memcpy(dev->name, m->name, sizeof dev->name);
+            memcpy(dev->resource, m->resource, sizeof dev->resource);
+        }
+        if (!*dev->resource)
+            list[n++] = dev;
+    }
+    if (n == 0)
+        return;
+    if (pci_ids_name(host, list, n, &err) < 0)
+        log_warning("names of new models are not looked up", "error", err.msg, NULL);
+    for (size_t i = 0; i < n; i++) {
+        struct memory_device *m = memory_put(memory, list[i]);
+        if (m) {
+            memcpy(m->name, list[i]->name, sizeof m->name);
+            memcpy(m->resource, list[i]->resource, sizeof m->resource);
+        }
+    }
+}
+
 int observe_now(const struct workers *workers, const struct host *host, struct memory *memory,
                 const struct journal *journal, const struct observed *previous,
                 struct observed *ret, struct err *err)
@@ -293,6 +324,7 @@ int observe_now(const struct workers *workers, const struct host *host, struct m
     else
         why_unknown(ret, "not looked at yet", "the agent has just started");
     forget_absent(memory, ret);
+    name_unlisted(host, memory, ret);
     for (size_t i = 0; i < ret->n; i++) {
         ret->devices[i].quarantined = workers_is_quarantined(workers, ret->devices[i].dev.bdf);
         know(memory, journal, ret->boot_id, &ret->devices[i]);

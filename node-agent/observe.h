@@ -15,6 +15,7 @@
 struct memory_device {
     char bdf[BDF_SIZE];
     uint16_t device_id;
+    char name[64], resource[64]; /* of a model that is not in our table; "" = not asked yet */
     bool report_valid;
     struct nv_report report;
     int64_t read_at_ms;

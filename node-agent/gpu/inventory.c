@@ -14,7 +14,6 @@
 #include "node-agent/gpu/sysfs.h"
 
 #define VENDOR_NVIDIA 0x10de
-#define PCI_IDS_MAX (8 << 20) /* the database has 1.4 MB today */
 
 bool inventory_bdf_ok(const char *text)
 {
@@ -114,26 +113,6 @@ static void set_known_names(struct nv_device *dev)
     }
 }
 
-/* Models that our table does not have, from the host's database; read at most once per scan. */
-static void name_unlisted(const struct host *host, struct nv_device *devices, size_t n)
-{
-    static const char *const places[] = {"/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids",
-                                         "/usr/share/pci.ids"};
-    struct err ignored = ERR_INIT;
-    AUTO_FREE char *text = NULL;
-    size_t len = 0;
-    bool tried = false;
-    for (size_t i = 0; i < n; i++) {
-        if (*devices[i].resource)
-            continue;
-        for (size_t p = 0; !tried && !text && p < ARRAY_LEN(places); p++)
-            (void)fs_read(host, places[p], PCI_IDS_MAX, &text, &len, &ignored);
-        tried = true;
-        if (!text || names_from_pci_ids(text, len, &devices[i], &ignored) < 0)
-            names_generic(&devices[i]);
-    }
-}
-
 /* Return: 1 ours, 0 not ours, -ENODEV gone, -errno. */
 static int read_one(const struct host *host, int dir_fd, const char *bdf, struct nv_device *ret,
                     struct err *err)
@@ -164,7 +143,6 @@ int inventory_read(const struct host *host, const char *bdf, struct nv_device *r
         return err_wrap(err, r, "%s", bdf);
     if (r == 0)
         return err_set(err, EINVAL, "%s is not an NVIDIA GPU or NVSwitch", bdf);
-    name_unlisted(host, &dev, 1);
     *ret = dev;
     return 0;
 }
@@ -223,6 +201,5 @@ int inventory_scan(const struct host *host, struct nv_inventory *ret, struct err
             return r;
     }
     qsort(ret->devices, ret->n, sizeof ret->devices[0], compare_bdf);
-    name_unlisted(host, ret->devices, ret->n);
     return 0;
 }

@@ -4,7 +4,7 @@
  * and bridges are no devices of ours; the other endpoints of a device's IOMMU group are its companions. sysfs is
  * taken as hostile: a file that is missing, garbage or unreadable makes its field empty ("" / -1 / false) and, where
  * the device cannot be identified without it, the device is left out and counted in `n_unreadable`; a device that
- * vanishes during the scan is left out.
+ * vanishes during the scan is left out. A model that names.h does not list has neither name nor resource: pci_ids.h.
  */
 #ifndef CCN_GPU_INVENTORY_H
 #define CCN_GPU_INVENTORY_H

@@ -4,7 +4,7 @@
  * The resource names are frozen: a database update must never rename a resource under running pods (M-NAME-1).
  * They follow the rule of the sandbox device plugin (pci.ids text in capitals, blanks to "_", other characters
  * dropped) as its users know them; sources: NVIDIA/gpu-admin-tools gpu/devid_chips.py and gpu/devid_names.py for
- * chips, pci.ids of 2025-07 and 2026 for texts. Pure, except names_from_pci_ids().
+ * chips, pci.ids of 2025-07 and 2026 for texts. Pure.
  */
 #ifndef CCN_GPU_NAMES_H
 #define CCN_GPU_NAMES_H
@@ -42,13 +42,5 @@ int names_format(const char *text, char *ret, size_t room, struct err *err);
 
 /* names_generic() - name and resource of a model nobody knows: "GPU_10DE_2FFF", "NVSWITCH_10DE_22FF" */
 void names_generic(struct nv_device *dev);
-
-/**
- * names_from_pci_ids() - text of an unlisted NVIDIA device in a pci.ids database
- * @text, @len: the whole file; bytes from outside
- * A name that another id has too, in the file or in our table, is not used: two models never share a resource.
- * Return: 0 and name and resource of @dev set; -ENOENT.
- */
-int names_from_pci_ids(const char *text, size_t len, struct nv_device *dev, struct err *err);
 
 #endif

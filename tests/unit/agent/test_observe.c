@@ -216,6 +216,32 @@ static void a_device_that_went_is_forgotten(void **state)
     command[0] = '\0';
 }
 
+static const char *resource_now(struct bench *b)
+{
+    static struct observed quick;
+    struct err err = ERR_INIT;
+    assert_int_equal(observe_now(b->workers, &b->host, &b->memory, &b->journal, NULL, &quick, &err),
+                     0);
+    assert_int_equal(quick.n, 1);
+    return quick.devices[0].dev.resource;
+}
+
+static void a_new_model_keeps_its_name(void **state)
+{
+    struct bench *b = *state;
+    put(b, "/sys/bus/pci/devices/" GPU, "device", "0x2fff\n");
+    assert_string_equal(resource_now(b), "GPU_10DE_2FFF");
+    put(b, "/usr/share/misc", "pci.ids", "10de  NVIDIA\n\t2fff  New One\n\t2ffe  Other\n");
+    assert_string_equal(resource_now(b), "GPU_10DE_2FFF"); /* not renamed under running pods */
+    put(b, "/sys/bus/pci/devices/" GPU, "device", "0x2ffe\n");
+    assert_string_equal(resource_now(b), "OTHER");
+    memset(&b->memory, 0, sizeof b->memory); /* the agent starts again */
+    put(b, "/sys/bus/pci/devices/" GPU, "device", "0x2fff\n");
+    assert_string_equal(resource_now(b), "NEW_ONE");
+    put(b, "/usr/share/misc", "pci.ids", "10de  NVIDIA\n\t2fff  Renamed\n");
+    assert_string_equal(resource_now(b), "NEW_ONE");
+}
+
 static void failures_wait_longer_and_longer(void **state)
 {
     struct bench *b = *state;
@@ -250,6 +276,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(users_are_taken_over_by_a_quick_look, setup, teardown),
         cmocka_unit_test_setup_teardown(a_search_that_failed_is_not_an_empty_one, setup, teardown),
         cmocka_unit_test_setup_teardown(a_device_that_went_is_forgotten, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_new_model_keeps_its_name, setup, teardown),
         cmocka_unit_test_setup_teardown(failures_wait_longer_and_longer, setup, teardown),
         cmocka_unit_test_setup_teardown(without_pci_it_says_so, setup, teardown),
     };

@@ -193,24 +193,6 @@ static void no_bus_at_all(void **state)
     tree_free(t);
 }
 
-static void unlisted_models_get_a_name(void **state)
-{
-    (void)state;
-    struct tree *t = tree_new();
-    tree_device(t, "0000:18:00.0", "0x10de\n", "0x2fff\n", "0x030200\n", 1);
-    tree_device(t, "0000:19:00.0", "0x10de\n", "0x22ff\n", "0x068000\n", 2);
-    scan(t);
-    assert_string_equal(inv.devices[0].resource, "GPU_10DE_2FFF");
-    assert_string_equal(inv.devices[1].resource, "NVSWITCH_10DE_22FF");
-    tree_file(t, "/usr/share/misc/pci.ids",
-              "10dd  Other\n\t2fff  Wrong vendor\n10de  NVIDIA Corporation\n"
-              "\t2fff  GB300 [New / GPU 3.5]\n\t\t10de 2fff  A board\n\t3000  X\n10df  Next\n");
-    scan(t);
-    assert_string_equal(inv.devices[0].resource, "GB300_NEW___GPU_3_5");
-    assert_string_equal(inv.devices[1].resource, "NVSWITCH_10DE_22FF");
-    tree_free(t);
-}
-
 static void facts_of_the_host(void **state)
 {
     (void)state;
@@ -253,7 +235,6 @@ int main(void)
         cmocka_unit_test(odd_entries),
         cmocka_unit_test(too_many_devices_are_refused),
         cmocka_unit_test(no_bus_at_all),
-        cmocka_unit_test(unlisted_models_get_a_name),
         cmocka_unit_test(facts_of_the_host),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

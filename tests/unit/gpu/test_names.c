@@ -100,23 +100,6 @@ static void pci_ids_text_becomes_a_name(void **state)
     assert_false(names_resource_ok("nvidia.com/A"));
 }
 
-static void two_models_never_share_a_name(void **state)
-{
-    (void)state;
-    struct err err = ERR_INIT;
-    struct nv_device dev = {.vendor_id = 0x10de, .device_id = 0x20b1};
-    static const char twice[] =
-        "10de  NVIDIA\n\t20b1  GA100 [A100 PCIe 40GB]\n\t7777  Twin\n\t7778  Twin\n"
-        "\t7779  Single\n";
-    /* the name that 20f1 has in our table */
-    assert_int_equal(names_from_pci_ids(twice, sizeof twice - 1, &dev, &err), -ENOENT);
-    dev.device_id = 0x7777;
-    assert_int_equal(names_from_pci_ids(twice, sizeof twice - 1, &dev, &err), -ENOENT);
-    dev.device_id = 0x7779;
-    assert_int_equal(names_from_pci_ids(twice, sizeof twice - 1, &dev, &err), 0);
-    assert_string_equal(dev.resource, "SINGLE");
-}
-
 static void chips_by_id_and_by_register(void **state)
 {
     (void)state;
@@ -322,7 +305,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(resource_names_are_frozen),
         cmocka_unit_test(pci_ids_text_becomes_a_name),
-        cmocka_unit_test(two_models_never_share_a_name),
         cmocka_unit_test(chips_by_id_and_by_register),
         cmocka_unit_test(mode_registers),
         cmocka_unit_test(step_and_mode_names),
