@@ -331,9 +331,12 @@ void publisher_withdraw(struct publisher *p)
     send_condition_if_needed(p);
 }
 
-/* Someone else wrote one of our labels: put right, but never as fast as they write. */
+/* Someone else wrote one of our labels: put right, but never as fast as they write. A wait that is under way is not
+ * begun anew, or who writes more often than we wait would keep us silent for good. */
 static void answer_foreign_write(struct publisher *p, enum key key)
 {
+    if (p->timer && p->hold)
+        return;
     int64_t now = loop_now_ms(p->loop);
     if (now - p->fought_ms > FIGHT_FORGET_MS)
         p->fights = 0;
