@@ -29,8 +29,9 @@ static const char *refusal(const struct host *host, const char **ret_cure)
         return "resource0 can't be mapped: forbidden by kernel lockdown (Secure Boot)";
     }
     *ret_cure = "run ccnode on the host itself, outside of sandbox and container, or bind the "
-                "device to vfio-pci (ccnode bind)";
-    return "resource0 can't be mapped: not permitted, although kernel lockdown is off";
+                "device to vfio-pci (ccnode bind); a security module's refusal is in the audit log";
+    return "resource0 can't be mapped: not permitted although kernel lockdown is off (a sandbox "
+           "such as gVisor, a virtual machine's host or a security module forbids it)";
 }
 
 int work_lock(struct work *work, struct err *err)

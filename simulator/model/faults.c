@@ -56,6 +56,8 @@ static const struct {
     [MODEL_FAULT_D3COLD_STUCK] = {"d3cold-stuck",
                                   "1: the device sleeps in D3cold and can't be woken"},
     [MODEL_FAULT_NO_POWER_CONTROL] = {"no-power-control", "1: no power/control attribute"},
+    [MODEL_FAULT_MAP_DENIED] = {"map-denied",
+                                "1: mapping a BAR fails with EPERM although lockdown is off"},
 };
 
 const char *model_fault_name(int f)

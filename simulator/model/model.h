@@ -107,6 +107,7 @@ enum model_fault {
     MODEL_FAULT_UNBIND_BLOCKS,
     MODEL_FAULT_D3COLD_STUCK,
     MODEL_FAULT_NO_POWER_CONTROL,
+    MODEL_FAULT_MAP_DENIED,
     MODEL_FAULTS
 };
 
@@ -180,6 +181,8 @@ void model_vfio_forget(struct model *m, int hw,
 int model_vfio_opens(struct model *m, int hw);
 void model_vfio_claim(struct model *m, int hw); /* as Linux vfio_pci_core_setup_barmap() */
 bool model_vfio_claimed(struct model *m, int hw);
+/* model_map_forbidden() - mmap of a BAR is EPERM: lockdown, or the fault map-denied */
+bool model_map_forbidden(struct model *m, int hw);
 /* model_vfio_reset() - VFIO_DEVICE_RESET: an FLR; configuration comes back by itself */
 void model_vfio_reset(struct model *m, int hw);
 uint32_t model_map_generation(struct model *m, int hw);

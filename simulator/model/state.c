@@ -241,6 +241,11 @@ int model_lockdown(struct model *m)
     return m->s->lockdown;
 }
 
+bool model_map_forbidden(struct model *m, int hw)
+{
+    return m->s->lockdown != MODEL_LOCKDOWN_NONE || model_fault(m, hw, MODEL_FAULT_MAP_DENIED);
+}
+
 void model_set_lockdown(struct model *m, int l)
 {
     if (l >= MODEL_LOCKDOWN_NONE && l <= MODEL_LOCKDOWN_CONFIDENTIALITY)

@@ -148,7 +148,7 @@ static void *map_resource(const struct file_id *id, void *addr, size_t length, i
                           off_t offset)
 {
     struct model_bar bar = model_bar(trap_model, id->hw, id->bar);
-    if (model_lockdown(trap_model) != MODEL_LOCKDOWN_NONE)
+    if (model_map_forbidden(trap_model, id->hw))
         return refuse(EPERM);
     if (length == 0 || offset < 0 || (uint64_t)offset >= bar.size ||
         length > bar.size - (uint64_t)offset)

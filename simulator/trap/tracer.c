@@ -159,7 +159,7 @@ static void ended(pid_t pid)
 static int check_mapping(const struct file_id *id, uint64_t length, uint64_t offset)
 {
     struct model_bar bar = model_bar(tracer.model, id->hw, id->bar);
-    if (model_lockdown(tracer.model) != MODEL_LOCKDOWN_NONE)
+    if (model_map_forbidden(tracer.model, id->hw))
         return -EPERM;
     if (length == 0 || offset >= bar.size || length > bar.size - offset)
         return -EINVAL;

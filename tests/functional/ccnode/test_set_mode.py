@@ -156,6 +156,11 @@ def test_part_of_a_fabric():
 
 def test_lockdown():
     with Host("h100-pcie") as h:
+        h.ctl("fault", "all", "map-denied")
+        a = h.run("set-mode", "on", code=IMPOSSIBLE)
+        text = " ".join((a.out + a.err).split())
+        assert "lockdown is off" in text and "sandbox" in text and "ccnode bind" in text, text
+        h.ctl("clear")
         h.ctl("lockdown", "integrity")
         a = h.run("set-mode", "on", code=IMPOSSIBLE)
         assert "lockdown" in a.out and "ccnode bind" in a.out, a.out + a.err

@@ -301,6 +301,22 @@ def lockdown_is_worked_around_through_vfio():
             w.fails("wake", "EPERM", "lockdown", "mlx5_core")
 
 
+def a_refused_mapping_names_causes_and_cures():
+    """mmap of resource0 says EPERM and lockdown is off: seen on an H100 in a sandbox."""
+    with Node("mixed", "--scale", "0.01") as n:
+        free = "0000:2a:00.0"  # no driver
+        for bdf in (free, H100):
+            n.ctl("fault", bdf, "map-denied")
+        with Worker(n, free) as w:
+            a = w.fails("query", "EPERM", "resource0", "lockdown is off", "sandbox", "security module", "not on VFIO")
+            for word in ("on the host itself", "ccnode bind", "audit log"):
+                assert word in a["cure"], a
+            assert "Secure Boot" not in a["error"], a
+        with Worker(n, H100) as w:  # bound to vfio-pci: the cure works
+            switch(w, "on")
+            same(modes(n)[H100], "on", "mode through VFIO")
+
+
 def slow_sleepers():
     with Node("h100-pcie", "--scale", "0.01") as n:
         n.ctl("fault", H100, "no-power-control")
@@ -322,4 +338,4 @@ if __name__ == "__main__":
          no_driver_link_does_not_mean_free, host_driver_is_never_reset_under, groups_are_bound_whole_or_not_at_all,
          without_iommu_binding_is_refused, missing_vfio_driver_is_loaded, resets_that_fail, dead_devices_are_not_reset,
          broken_devices_are_answers, devices_that_vanish, surprise_removal_while_it_works, signals_do_not_cut_a_step,
-         lockdown_is_worked_around_through_vfio, slow_sleepers] if not only or t.__name__ in only])
+         lockdown_is_worked_around_through_vfio, a_refused_mapping_names_causes_and_cures, slow_sleepers] if not only or t.__name__ in only])

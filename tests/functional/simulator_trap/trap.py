@@ -110,6 +110,10 @@ def refusals(node, client):
     node.ctl("lockdown", "integrity")
     assert client.good(node, "map", node.resource()) == str(errno.EPERM)
     node.ctl("lockdown", "none")
+    node.ctl("fault", GPU, "map-denied")
+    assert client.good(node, "map", node.resource()) == str(errno.EPERM)
+    assert client.good(node, "map", node.resource(OTHER)) == "0"
+    node.ctl("clear", GPU)
     assert client.good(node, "map", node.resource()) == "0"
 
 
