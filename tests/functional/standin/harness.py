@@ -122,11 +122,12 @@ class Watch:
         event = json.loads(line)
         return event["type"], event["object"]
 
-    def quiet(self, seconds=0.2):
-        """Nothing comes."""
+    def quiet(self, seconds=0.2, bookmarks=0):
+        """Nothing comes but so many bookmarks."""
         self.connection.sock.settimeout(seconds)
         try:
-            line = self.answer.readline()
+            while json.loads(line := self.answer.readline())["type"] == "BOOKMARK" and bookmarks > 0:
+                bookmarks -= 1
         except (TimeoutError, socket.timeout):
             return True
         raise AssertionError(f"unexpected: {line!r}")

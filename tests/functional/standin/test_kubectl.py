@@ -13,6 +13,8 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 import harness  # noqa: E402
 
+KUBECTL = None
+
 POD = """apiVersion: v1
 kind: Pod
 metadata: {name: p1}
@@ -20,6 +22,15 @@ spec:
   containers:
   - {name: c, image: x, resources: {limits: {nvidia.com/GH100_H100_PCIE: 1}}}
 """
+
+
+def find():
+    """The kubectl that quickstart would use: the one on PATH, else Debian's, unpacked in build/. None: curl."""
+    cache = os.path.join(harness.SOURCE, "build")
+    os.makedirs(cache, exist_ok=True)
+    script = f". '{harness.SOURCE}/deploy/lib/kubectl.sh'; kubectl_find '{cache}' >&2 && echo \"$KUBECTL\""
+    found = subprocess.run(["/bin/sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False).stdout.strip()
+    return None if found in ("", "curl") else found
 
 
 class Kubectl(unittest.TestCase):
@@ -35,7 +46,7 @@ class Kubectl(unittest.TestCase):
         shutil.rmtree(cls.home)
 
     def run_it(self, *words, stdin=None, fails=False):
-        done = subprocess.run(["kubectl", *words], env=self.env, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        done = subprocess.run([KUBECTL, *words], env=self.env, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               text=True, timeout=60, check=False)
         self.assertEqual(done.returncode != 0, fails, f"kubectl {' '.join(words)}: {done.stdout}{done.stderr}")
         return done.stderr if fails else done.stdout
@@ -112,6 +123,7 @@ class Kubectl(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    if not shutil.which("kubectl"):
-        harness.skip("no kubectl on PATH")
+    KUBECTL = find()
+    if not KUBECTL:
+        harness.skip("no kubectl on PATH, and Debian's cannot be had")
     unittest.main()
