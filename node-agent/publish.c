@@ -405,6 +405,12 @@ void publish_derive(const struct publish_input *in, struct published *ret)
     describe(in, &t, ret);
 }
 
+bool publish_is_event(const char *trouble_reason, int64_t lasted_ms)
+{
+    return strcmp(trouble_reason, "KubeletUnavailable") != 0 ||
+           lasted_ms >= PUBLISH_KUBELET_EVENT_MS;
+}
+
 void publish_done(struct published *published)
 {
     free(published->status);

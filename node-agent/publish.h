@@ -69,6 +69,11 @@ struct published {
 void publish_derive(const struct publish_input *in, struct published *ret);
 void publish_done(struct published *published); /* accepts a zeroed one */
 
+/* publish_is_event() - is a trouble of the node worth an Event, after it has lasted so long? The condition tells it at
+ * once. KubeletUnavailable waits: kubelet comes seconds after us when the node boots or kubelet is restarted. */
+#define PUBLISH_KUBELET_EVENT_MS 30000
+bool publish_is_event(const char *trouble_reason, int64_t lasted_ms);
+
 /* publish_health() - one word of a device for annotation, metrics and status: "healthy", "changing", "busy", "failed",
  * "unmanaged", "unknown". */
 const char *publish_health(const struct publish_input *in, size_t device);

@@ -159,8 +159,11 @@ void tell(struct agent *agent)
     const struct published *p = &agent->published;
     tell_new(agent, agent->last_problem, sizeof agent->last_problem, agent->intent->problem_reason,
              agent->intent->problem);
-    tell_new(agent, agent->last_trouble, sizeof agent->last_trouble, agent->trouble_reason,
-             agent->trouble);
+    int64_t away_ms =
+        agent->unregistered_since_ms ? loop_now_ms(agent->loop) - agent->unregistered_since_ms : 0;
+    bool news = publish_is_event(agent->trouble_reason, away_ms);
+    tell_new(agent, agent->last_trouble, sizeof agent->last_trouble,
+             news ? agent->trouble_reason : "", agent->trouble);
     tell_advice(agent);
     if (p->decided) {
         tell_devices(agent);

@@ -23,6 +23,7 @@ def a_kubelet_that_starts_later():
         b.wait_state("on", ready="true")
         until("served", lambda: b.kubelet.devices() == {PCIE: {GPU: "Healthy"}})
         until("condition", lambda: b.condition()["reason"] == "Ready")
+        same(b.events("KubeletUnavailable"), [], "no Event for a kubelet that is a little late")
 
 
 def a_kubelet_that_restarts():

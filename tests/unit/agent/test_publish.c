@@ -238,6 +238,16 @@ static void a_host_without_tee_is_not_capable(void **state)
     assert_string_equal(published.cond_reason, "NoDevices");
 }
 
+static void a_kubelet_that_is_late_is_no_event(void **state)
+{
+    (void)state;
+    assert_false(publish_is_event("KubeletUnavailable", 2000));
+    assert_false(publish_is_event("KubeletUnavailable", PUBLISH_KUBELET_EVENT_MS - 1));
+    assert_true(publish_is_event("KubeletUnavailable", PUBLISH_KUBELET_EVENT_MS));
+    assert_true(publish_is_event("OfferFailed", 0));
+    assert_true(publish_is_event("", 0)); /* that it is over is always told */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -254,6 +264,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(nothing_is_said_before_it_is_known, fresh, stale),
         cmocka_unit_test_setup_teardown(duties_of_others_are_left_to_them, fresh, stale),
         cmocka_unit_test_setup_teardown(a_host_without_tee_is_not_capable, fresh, stale),
+        cmocka_unit_test(a_kubelet_that_is_late_is_no_event),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
