@@ -67,6 +67,9 @@ int emem_call(struct model *m, int hw, int channel, const uint32_t *words, int n
     }
     if (head == tail)
         return 0;
+    /* time passes by itself too: the answer may have come between the two */
+    head = model_bar_read(m, hw, 0, Q(0xc80, channel));
+    tail = model_bar_read(m, hw, 0, Q(0xc84, channel));
     int got = (int)(tail - head) / 4 + 1;
     model_bar_write(m, hw, 0, Q(0xac0, channel), base | 3u << 24);
     for (int i = 0; i < got && i < 16; i++)
