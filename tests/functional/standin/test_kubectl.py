@@ -82,7 +82,13 @@ class Kubectl(unittest.TestCase):
 
     def test_patch_and_wait_for_a_condition(self):
         condition = {"type": "ConfidentialGPUsReady", "status": "True", "reason": "AllReady", "message": "m"}
-        self.run_it("patch", "node", "n1", "--subresource=status", "-p", json.dumps({"status": {"conditions": [condition]}}))
+        status = json.dumps({"status": {"conditions": [condition]}})
+        if "--subresource" in self.run_it("patch", "--help"):
+            self.run_it("patch", "node", "n1", "--subresource=status", "-p", status)
+        else:  # before 1.24, as Debian's is
+            node = json.loads(self.run_it("get", "node", "n1", "-o", "json"))
+            node["status"]["conditions"].append(condition)
+            self.run_it("replace", "--raw", "/api/v1/nodes/n1/status", "-f", "-", stdin=json.dumps(node))
         self.assertIn("condition met", self.run_it("wait", "--for=condition=ConfidentialGPUsReady", "node/n1", "--timeout=5s"))
 
     def test_taint_cordon_uncordon(self):
@@ -101,7 +107,7 @@ class Kubectl(unittest.TestCase):
         self.assertEqual(self.run_it("get", "pods", "-o", "name"), "")
 
     def test_watch_in_columns(self):
-        watch = subprocess.Popen(["kubectl", "get", "nodes", "-w", "--no-headers"], env=self.env, stdout=subprocess.PIPE, text=True)
+        watch = subprocess.Popen([KUBECTL, "get", "nodes", "-w", "--no-headers"], env=self.env, stdout=subprocess.PIPE, text=True)
         try:
             self.assertTrue(watch.stdout.readline().startswith("n1 "))
             harness.eventually(lambda: self.server.ctl("watches")["watches"], "kubectl watches")
