@@ -181,8 +181,8 @@ static void derive_labels(const struct publish_input *in, const struct tally *t,
 
     bool rule = t->offered > 0 && t->offered_secure == t->offered && only_gpus_offered_secure(in);
     const char *ready = "false";
-    if (!state || strcmp(state, "changing") == 0)
-        ready = "false";
+    if (!state || strcmp(state, "changing") == 0 || strcmp(state, "waiting-busy") == 0)
+        ready = "false"; /* what is not finished is never ready */
     else if (strcmp(state, "failed") == 0 || t->offered_devtools > 0 ||
              strcmp(state, "devtools") == 0)
         ready = "";

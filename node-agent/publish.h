@@ -3,7 +3,7 @@
  *
  *   cc.mode.state   when                                                              cc.ready.state
  *   changing        a chain writes to hardware, or is about to                        false
- *   waiting-busy    nothing runs, a change waits for a user of the device             by the rule below
+ *   waiting-busy    nothing runs, a change waits for a user of the device             false
  *   degraded        some devices failed, the others are verified and offered          by the rule below
  *   failed          no device could be brought to its wish                            empty
  *   mixed           all as wanted, different modes                                    by the rule below

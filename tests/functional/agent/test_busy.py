@@ -22,7 +22,7 @@ def a_held_gpu_holds_up_only_itself_and_the_holder_is_named():
         pid = int(b.ctl("hold", GPU).split()[-1])
         before = b.resets()
         b.label(MODE, "on")
-        b.wait_state("waiting-busy", ready="true")
+        b.wait_state("waiting-busy", ready="false")
         same({d for d in gpus(b) if b.modes()[d] == "off"}, {GPU}, "the others are switched")
         same(b.resets()[GPU], before[GPU], "a held GPU is never reset")
         health = b.kubelet.devices()[RESOURCE]

@@ -151,14 +151,15 @@ static void ppcie_is_all_or_failed(void **state)
     assert_string_equal(published.mode_state.value, "mixed");
 }
 
-static void waiting_serves_what_is_ready(void **state)
+static void waiting_is_not_ready(void **state)
 {
     (void)state;
     make_node(&node, 2, 0);
     settle(CC_MODE_ON);
     stop_serving(0, DECISION_BUSY);
     (void)snprintf(plan.devices[0].reason, sizeof plan.devices[0].reason, "in use by pod ml/a");
-    expect("waiting-busy", "true", "True", "WaitingForPods");
+    expect("waiting-busy", "false", "False", "WaitingForPods"); /* although the other is served */
+    assert_int_equal(published.n_offered, 1);
     assert_non_null(strstr(published.cond_message, "0000:10:00.0: in use by pod ml/a"));
     stop_serving(1, DECISION_BUSY);
     expect("waiting-busy", "false", "False", "WaitingForPods");
@@ -258,7 +259,7 @@ int main(void)
                                         stale),
         cmocka_unit_test_setup_teardown(failure_of_some_is_degraded_of_all_is_failed, fresh, stale),
         cmocka_unit_test_setup_teardown(ppcie_is_all_or_failed, fresh, stale),
-        cmocka_unit_test_setup_teardown(waiting_serves_what_is_ready, fresh, stale),
+        cmocka_unit_test_setup_teardown(waiting_is_not_ready, fresh, stale),
         cmocka_unit_test_setup_teardown(mixed_modes_are_called_so, fresh, stale),
         cmocka_unit_test_setup_teardown(an_invalid_order_is_told_beside_the_truth, fresh, stale),
         cmocka_unit_test_setup_teardown(nothing_is_said_before_it_is_known, fresh, stale),
