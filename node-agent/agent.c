@@ -146,7 +146,7 @@ static void on_hotplug(void *arg)
         agent_kick(agent, LOOK_SYSFS, 200);
 }
 
-static void on_runtime(void *arg)
+static void on_surroundings(void *arg)
 {
     agent_decide(arg); /* nothing of the host has changed */
 }
@@ -156,6 +156,13 @@ static void on_released(void *arg, const char *bdf)
     struct agent *agent = arg;
     log_info("the stuck process has ended, the device may be looked at again", "bdf", bdf, NULL);
     agent_kick(agent, LOOK_USERS, 0);
+}
+
+static void ask_surroundings(struct agent *agent)
+{
+    const struct config *config = &agent->config;
+    runtime_configure(agent->runtime, config->cri_socket, config->cdi_directory);
+    cdi_files_configure(agent->cdi_files, config->cdi_enabled ? config->cdi_directory : "");
 }
 
 static void on_config(void *arg)
@@ -185,7 +192,7 @@ static void on_config(void *arg)
     log_info("configuration is read again", "file", agent->options.config_path, NULL);
     evict_forget(agent->evict);
     agent_try_again(agent);
-    runtime_configure(agent->runtime, agent->config.cri_socket, agent->config.cdi_directory);
+    ask_surroundings(agent);
     agent_decide(agent);
     agent_kick(agent, LOOK_SYSFS, 0);
 }
@@ -384,11 +391,12 @@ static int start_parts(struct agent *agent, struct err *err)
     struct runtime_options runtime = {.loop = agent->loop,
                                       .rpc = agent->rpc,
                                       .host = &agent->host,
-                                      .on_change = on_runtime,
+                                      .on_change = on_surroundings,
                                       .arg = agent};
     agent->runtime = runtime_new(&runtime);
+    agent->cdi_files = cdi_files_new(agent->loop, &agent->host, on_surroundings, agent);
     if (!agent->options.explain)
-        runtime_configure(agent->runtime, agent->config.cri_socket, agent->config.cdi_directory);
+        ask_surroundings(agent);
     agent->hotplug = hotplug_new(agent->loop, &agent->host, on_hotplug, agent);
     if (agent->options.config_path && !agent->options.explain)
         agent->reload = reload_new(agent->loop, agent->options.config_path, on_config, agent);
@@ -423,6 +431,7 @@ static void end(struct agent *agent)
     reload_free(agent->reload);
     hotplug_free(agent->hotplug);
     runtime_free(agent->runtime);
+    cdi_files_free(agent->cdi_files);
     kube_free(agent->kube);
     publisher_free(agent->publisher);
     operands_free(agent->operands);

@@ -26,6 +26,8 @@
 #include "base/loop.h"
 #include "base/rpc.h"
 #include "node-agent/act.h"
+#include "node-agent/advice.h"
+#include "node-agent/cdi_files.h"
 #include "node-agent/config.h"
 #include "node-agent/evict.h"
 #include "node-agent/hotplug.h"
@@ -94,8 +96,9 @@ struct agent {
     struct evict *evict;
     struct hotplug *hotplug;
     struct runtime *runtime;
-    struct runtime_advice advice;
-    char told_advice[sizeof((struct runtime_advice *)0)->text];
+    struct cdi_files *cdi_files;
+    struct advice advice[ADVICE_KINDS];
+    char told_advice[ADVICE_KINDS][sizeof((struct advice *)0)->text];
     struct reload *reload;
     struct httpd *httpd;
     struct agent_metrics metrics;

@@ -260,8 +260,8 @@ static void find_trouble(struct agent *agent)
                     "that kubelet runs and that devicePlugin.directory is right");
 }
 
-/* What pods on this node will need of the container runtime. */
-static void judge_runtime(struct agent *agent)
+/* What stands in the way of pods on this node, and is not ours to mend. */
+static void judge_surroundings(struct agent *agent)
 {
     bool confidential = false;
     for (size_t i = 0; i < agent->observed->n; i++) {
@@ -278,9 +278,11 @@ static void judge_runtime(struct agent *agent)
         .cdi_dir = agent->config.cdi_enabled ? agent->config.cdi_directory : NULL,
         .runtime_injects = agent->config.cdi_devices,
     };
-    agent->advice = (struct runtime_advice){0};
+    memset(agent->advice, 0, sizeof agent->advice);
+    if (serving)
+        agent->advice[ADVICE_CDI_FILES] = *cdi_files_advice(agent->cdi_files);
     if (serving && agent->kube)
-        runtime_judge(runtime_facts(agent->runtime), &needs, &agent->advice);
+        runtime_judge(runtime_facts(agent->runtime), &needs, &agent->advice[ADVICE_RUNTIME]);
 }
 
 static void publish(struct agent *agent)
@@ -307,7 +309,7 @@ static void publish(struct agent *agent)
         .devices = agent->publish_devices,
         .trouble_reason = agent->trouble_reason,
         .trouble = agent->trouble,
-        .advice = &agent->advice,
+        .advice = agent->advice,
     };
     publish_done(&agent->published);
     publish_derive(&in, &agent->published);
@@ -375,7 +377,7 @@ void agent_decide(struct agent *agent)
     if (!blind) {
         offer(agent);
         find_trouble(agent);
-        judge_runtime(agent);
+        judge_surroundings(agent);
         publish(agent);
         if (agent->plan->evict && agent->evict)
             (void)evict_run(agent->evict, agent->plan, agent->observed,

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/auto.h"
-#include "node-agent/runtime.h"
+#include "node-agent/advice.h"
 
 struct tally {
     size_t managed, gpus, acting, changing, failed, busy, pending, querying, in_place, offered;
@@ -353,12 +353,13 @@ static void describe_state(const struct publish_input *in, const struct tally *t
         list_devices(in, "busy", ret);
     if (*in->trouble_reason && strcmp(ret->cond_reason, in->trouble_reason) != 0)
         append(ret, in->trouble);
-    if (!in->advice || !*in->advice->text)
-        return;
-    /* what has to be mended first keeps the reason */
-    if (in->advice->blocks && strcmp(ret->cond_reason, "Ready") == 0)
-        (void)snprintf(ret->cond_reason, sizeof ret->cond_reason, "RuntimeNotPrepared");
-    append(ret, in->advice->text);
+    for (int kind = 0; in->advice && kind < ADVICE_KINDS; kind++) {
+        /* what has to be mended first keeps the reason */
+        if (in->advice[kind].blocks && strcmp(ret->cond_reason, "Ready") == 0)
+            (void)snprintf(ret->cond_reason, sizeof ret->cond_reason, "%s",
+                           advice_reason((enum advice_kind)kind));
+        append(ret, in->advice[kind].text);
+    }
 }
 
 static void describe(const struct publish_input *in, const struct tally *t, struct published *ret)

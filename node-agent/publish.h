@@ -25,7 +25,7 @@
 
 #define PUBLISH_OVERDUE_MS 15000 /* a healthy change takes 2 s; boot alone may take 10 s */
 
-struct runtime_advice; /* runtime.h */
+struct advice; /* advice.h */
 
 /* What publish must know beyond observation and plan, one per device. */
 struct publish_device {
@@ -43,8 +43,7 @@ struct publish_input {
     const struct publish_device *devices; /* observed->n */
     const char *trouble_reason;           /* of the node as a whole, CamelCase; "" = none */
     const char *trouble;                  /* kubelet, CDI, Lease, …: one sentence */
-    /* what the container runtime lacks: told beside the state of the devices, which it does not change */
-    const struct runtime_advice *advice; /* NULL or without a text: nothing */
+    const struct advice *advice;          /* ADVICE_KINDS of them, or NULL: nothing */
 };
 
 enum label_action { LABEL_KEEP, LABEL_SET, LABEL_DELETE };

@@ -1,7 +1,6 @@
 #include "node-agent/runtime.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <string.h>
 
 #include "base/auto.h"
@@ -37,25 +36,10 @@ void runtime_facts_of(const struct cri_runtime *runtime, const char *cdi_dir,
     (void)snprintf(ret->version, sizeof ret->version, "%s", runtime->version);
 }
 
-static void add(struct runtime_advice *advice, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3)));
-
-static void add(struct runtime_advice *advice, const char *fmt, ...)
-{
-    size_t n = strlen(advice->text), room = sizeof advice->text;
-    va_list ap;
-    if (n > 0)
-        n += (size_t)snprintf(advice->text + n, room - n, "; ");
-    va_start(ap, fmt);
-    if (n < room)
-        (void)vsnprintf(advice->text + n, room - n, fmt, ap);
-    va_end(ap);
-}
-
 void runtime_judge(const struct runtime_facts *facts, const struct runtime_needs *needs,
-                   struct runtime_advice *ret)
+                   struct advice *ret)
 {
-    *ret = (struct runtime_advice){0};
+    *ret = (struct advice){0};
     if (!facts->known)
         return;
     enum cri_known handler = CRI_UNKNOWN;
@@ -63,7 +47,8 @@ void runtime_judge(const struct runtime_facts *facts, const struct runtime_needs
         handler = strcmp(needs->tee, "snp") == 0 ? facts->snp : facts->tdx;
     if (handler == CRI_NO) {
         ret->blocks = true;
-        add(ret,
+        advice_add(
+            ret,
             "pods of class kata-qemu-nvidia-gpu-%s cannot start: %s %s has no runtime handler of "
             "that name (" RUNTIME_CURE_HANDLER ")",
             needs->tee, facts->name, facts->version);
@@ -74,11 +59,11 @@ void runtime_judge(const struct runtime_facts *facts, const struct runtime_needs
                           ? "pods with these devices cannot start"
                           : "pods get their devices only where Kata resolves them itself";
     if (facts->cdi == CRI_NO)
-        add(ret, "%s: CDI is switched off in %s %s (" RUNTIME_CURE_CDI ")", who, facts->name,
-            facts->version);
+        advice_add(ret, "%s: CDI is switched off in %s %s (" RUNTIME_CURE_CDI ")", who, facts->name,
+                   facts->version);
     else if (facts->reads_dir == CRI_NO)
-        add(ret, "%s: %s %s does not read CDI files in %s (" RUNTIME_CURE_DIR ")", who, facts->name,
-            facts->version, needs->cdi_dir);
+        advice_add(ret, "%s: %s %s does not read CDI files in %s (" RUNTIME_CURE_DIR ")", who,
+                   facts->name, facts->version, needs->cdi_dir);
     else
         return;
     ret->blocks = ret->blocks || needs->runtime_injects;

@@ -12,6 +12,7 @@
 #include "base/host.h"
 #include "base/loop.h"
 #include "base/rpc.h"
+#include "node-agent/advice.h"
 #include "node-agent/cri/cri.h"
 
 #define RUNTIME_CURE_HANDLER "install Kata with the chart kata-deploy, with that shim enabled"
@@ -34,16 +35,11 @@ struct runtime_needs {
     bool runtime_injects; /* Allocate names CDI devices, the runtime has to know them */
 };
 
-struct runtime_advice {
-    bool blocks; /* pods cannot start; false with a text: some ways of starting them do not work */
-    char text[640]; /* "" = nothing is missing; all that is missing, each with its cause and cure */
-};
-
 /* runtime_facts_of() - what counts of an answer. Pure, as runtime_judge() is. */
 void runtime_facts_of(const struct cri_runtime *runtime, const char *cdi_dir,
                       struct runtime_facts *ret);
 void runtime_judge(const struct runtime_facts *facts, const struct runtime_needs *needs,
-                   struct runtime_advice *ret);
+                   struct advice *ret);
 
 struct runtime_options {
     struct loop *loop;

@@ -96,17 +96,18 @@ static void tell_new(struct agent *agent, char *last, size_t room, const char *r
 }
 
 /* Told once, and again when something else is missing. */
-static void tell_advice(struct agent *agent)
+static void tell_advice(struct agent *agent, enum advice_kind kind)
 {
-    if (strcmp(agent->told_advice, agent->advice.text) == 0)
+    char *told = agent->told_advice[kind];
+    if (strcmp(told, agent->advice[kind].text) == 0)
         return;
-    memcpy(agent->told_advice, agent->advice.text, sizeof agent->told_advice);
-    if (!*agent->told_advice) {
-        log_info("the container runtime is prepared now", NULL);
+    memcpy(told, agent->advice[kind].text, sizeof agent->told_advice[kind]);
+    if (!*told) {
+        log_info(advice_relief(kind), NULL);
         return;
     }
-    log_warning("the container runtime is not prepared", "why", agent->told_advice, NULL);
-    tell_event(agent, "Warning", "RuntimeNotPrepared", "Configure", "%s", agent->told_advice);
+    log_warning(advice_title(kind), "why", told, NULL);
+    tell_event(agent, "Warning", advice_reason(kind), "Configure", "%s", told);
 }
 
 /* A device that was fine and is not any more, without a change that would explain it. */
@@ -164,7 +165,8 @@ void tell(struct agent *agent)
     bool news = publish_is_event(agent->trouble_reason, away_ms);
     tell_new(agent, agent->last_trouble, sizeof agent->last_trouble,
              news ? agent->trouble_reason : "", agent->trouble);
-    tell_advice(agent);
+    for (int kind = 0; kind < ADVICE_KINDS; kind++)
+        tell_advice(agent, (enum advice_kind)kind);
     if (p->decided) {
         tell_devices(agent);
         tell_state(agent, p->mode_state.action == LABEL_SET ? p->mode_state.value : "none");

@@ -14,7 +14,7 @@ static const char *const dirs[] = {"/etc/cdi", "/run/cdi"};
 
 static struct runtime_facts facts;
 static struct runtime_needs needs;
-static struct runtime_advice advice;
+static struct advice advice;
 
 static struct cri_runtime all_well(void)
 {

@@ -1,0 +1,48 @@
+#!/usr/bin/python3
+"""What is wrong around the agent and not its own to mend is told where people look, with the name of the thing and the cure; the
+devices are served meanwhile. (Issue 4 section 6; the same rows on real components: tests/cluster/test_bad_input.py.)"""
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+from rig import MODE, READY, STATE, Bench, run, same, until  # noqa: E402
+
+PCIE = "nvidia.com/GH100_H100_PCIE"
+
+
+def put(b, path, text):
+    path = b.root + path
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text)
+    return path
+
+
+def truth_goes_on(b):
+    same((b.labels()[STATE], b.labels()[READY]), ("on", "true"), b.condition())
+
+
+def broken_cdi_file_of_somebody_else():
+    with Bench("h100-pcie", config='mode: { default: "on" }\n') as b:
+        old = put(b, "/etc/cdi/old-tool.yaml", "cdiVersion: 0.5.0\nkind: vendor.com/gpu\ndevices: [\n")
+        put(b, "/etc/cdi/fine.json", '{"cdiVersion":"0.5.0","kind":"vendor.com/nic","devices":[{"name":"a",'
+            '"containerEdits":{"env":["A=b"]}}]}')
+        b.start_agent()
+        b.wait_state("on", ready="true")
+        condition = b.wait_condition("BrokenCDIFile")
+        assert "/etc/cdi/old-tool.yaml" in condition["message"] and "fine.json" not in condition["message"], condition
+        same(condition["status"], "True", "the devices are what they are")
+        event = until("an Event", lambda: b.events("BrokenCDIFile"))[0]
+        assert "/etc/cdi/old-tool.yaml" in event["note"] and event["type"] == "Warning", event
+        second = put(b, "/var/run/cdi/twice.json", "not a specification")
+        until("the second file is named", lambda: "/var/run/cdi/twice.json" in b.condition()["message"])
+        os.unlink(second)
+        os.unlink(old)
+        b.wait_condition("Ready")
+        assert "cdi" not in b.condition()["message"].lower(), b.condition()
+        truth_goes_on(b)
+        b.stop_agent()
+
+
+if __name__ == "__main__":
+    run(broken_cdi_file_of_somebody_else)
