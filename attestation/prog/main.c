@@ -41,6 +41,7 @@ int main(int argc, char **argv)
             continue;
         if (opts_parse(argc - 2, argv + 2, &opts, &err) < 0)
             return complain(EXIT_USAGE, &err);
+        log_setup(opts.level, opts.lines);
         if (opts.help) {
             opts_help();
             return EXIT_ACCEPTED;

@@ -84,7 +84,8 @@ static const struct option_row rows[] = {
     T("nvml", 0, nvml, NULL, "FILE  NVML library instead of the search"),
     T("nscq", 0, nscq, NULL, "FILE  NSCQ library instead of the search"),
     T("output", 'o', output_text, NULL, "text|json|log"),
-    T("log-level", 'l', log_level, "NVAT_LOG_LEVEL", "debug|info|warning|error"),
+    T("log-level", 'l', log_level, "NVAT_LOG_LEVEL", "debug|info|warning|error (default info)"),
+    T("log-format", 0, log_format, NULL, "text|json  form of log lines (default text)"),
     F("allow-hold-cert", 0, allow_hold, "NV_ALLOW_HOLD_CERT", "tolerate RIM signers on hold"),
     F("allow-hold", 0, allow_hold, NULL, NULL),
     F("allow-missing-fwid", 0, allow_missing_fwid, NULL, "accept GPU reports without FWID"),
@@ -206,7 +207,12 @@ static int one_of(const char *name, const char *text, const char *const *words, 
     for (int i = 0; words[i]; i++)
         if (strcmp(text, words[i]) == 0)
             return i;
-    return err_set(err, EINVAL, "--%s \"%s\" is unknown", name, text);
+    char allowed[80] = "";
+    for (int i = 0; words[i]; i++) {
+        size_t n = strlen(allowed);
+        (void)snprintf(allowed + n, sizeof allowed - n, "%s%s", i > 0 ? ", " : "", words[i]);
+    }
+    return err_set(err, EINVAL, "--%s \"%s\" is unknown; allowed are %s", name, text, allowed);
 }
 
 /* nvattest says --format json for what is --output here */
@@ -237,11 +243,25 @@ static int parse_output(struct opts *o, struct err *err)
     return 0;
 }
 
+/* nvattest has two more words and writes one shorter; what must be said at "off" is no log line (complain()) */
+static int parse_log(struct opts *o, struct err *err)
+{
+    const char *level = o->log_level ? o->log_level : "info";
+    if (strcmp(level, "trace") == 0)
+        level = "debug";
+    else if (strcmp(level, "warn") == 0)
+        level = "warning";
+    else if (strcmp(level, "off") == 0)
+        level = "error";
+    int r = log_level_parse(level, &o->level, err);
+    return r < 0 ? r : log_format_parse(o->log_format ? o->log_format : "text", &o->lines, err);
+}
+
 static int finish(struct opts *o, struct err *err)
 {
     uint64_t seconds = 30, gpus = 0, switches = 0, driver = 120;
     int r = parse_nonce(o, err);
-    if (r < 0 || (r = parse_output(o, err)) < 0 ||
+    if (r < 0 || (r = parse_output(o, err)) < 0 || (r = parse_log(o, err)) < 0 ||
         (r = parse_number("timeout", o->timeout, 3600, &seconds, err)) < 0 ||
         (r = parse_number("driver-timeout", o->driver_timeout, 3600, &driver, err)) < 0 ||
         (r = parse_number("gpus", o->gpus, 32, &gpus, err)) < 0 ||

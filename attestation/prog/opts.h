@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/log.h"
 
 /* exit statuses, interface.md */
 enum {
@@ -35,12 +36,14 @@ struct opts {
     const char *request, *response, *subject, *issuer_pem, *vcek, *report_data, *id;
     const char *device, *format, *output_file, *timeout, *verifier, *claims_version;
     const char *gpus, *switches, *host_root, *nvml, *nscq, *evidence_out, *key_out, *gpu_source,
-        *switch_source, *log_level, *output_text, *driver_timeout;
+        *switch_source, *log_level, *log_format, *output_text, *driver_timeout;
     bool allow_hold, allow_missing_fwid, protected_pcie, set_ready, revoke_on_failure,
         allow_devtools, with_tee, help, version;
     bool announce_ready; /* set by attest: the log says that the gate is about to open */
     /* derived by opts_finish() */
     enum output output;
+    enum log_level level;
+    enum log_format lines;
     int64_t at_seconds;
     uint8_t nonce_bytes[32];
     bool has_nonce;

@@ -159,6 +159,13 @@ def missing():
     status, _, err = m.attest('--set-ready')
     check(status == 0 and 'nvidia-persistenced' in err, f'persistenced: {status} {err}')
     check('persistenced' not in Machine(1).attest()[2], 'persistence is on')
+    err = m.attest('--log-format', 'json')[2]
+    check(any(line.startswith('{') and json.loads(line)['level'] == 'warning' for line in err.splitlines()), f'as JSON: {err}')
+    for level in ('error', 'off'):
+        check('persistenced' not in m.attest('--log-level', level)[2], f'a warning at level {level}')
+    for option in (('--log-level', 'loud'), ('--log-format', 'xml')):
+        status, _, err = m.attest(*option)
+        check(status == 2 and option[1] in err, f'{option}: {status} {err}')
 
 
 def silence():
