@@ -150,7 +150,7 @@ static void look_quickly(struct agent *agent)
                         agent->observed_seq > 0 ? agent->observed : NULL, now, &err);
     on_seen(agent, r, now, &err);
     free(now);
-    if (agent->users_looked_ms == 0)
+    if (r == 0 && agent->users_looked_ms == 0) /* what failed is tried again in LOOK_FAILED_MS */
         agent_kick(agent, LOOK_USERS, 0);
 }
 
@@ -164,7 +164,7 @@ static void on_users(void *arg, int r, const struct observed *observed, const st
             agent->tracks[i].withdrawn = agent->tracks[i].withdrawn_look;
     }
     on_seen(agent, r, observed, err);
-    if (agent->users_wanted)
+    if (r == 0 && agent->users_wanted)
         agent_kick(agent, LOOK_USERS, 0);
 }
 

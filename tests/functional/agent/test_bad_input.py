@@ -182,5 +182,36 @@ def garbage_on_sockets():
         b.stop_agent()
 
 
+def a_host_that_cannot_be_looked_at():
+    """No /sys below the host root, from the start or later: said once, tried again every five seconds, no processor burnt."""
+    def calm(b):
+        until("it says so", lambda: "the host cannot be looked at" in b.log())
+        before = cpu_seconds(b)
+        time.sleep(1)
+        used = cpu_seconds(b) - before
+        assert used < 0.2, f"{used:.2f} s of processor in one second"
+        same(b.log().count("the host cannot be looked at"), 1, "times said")
+
+    with Bench() as b:
+        simulated, b.root = b.root, os.path.join(b.dir, "empty")
+        try:
+            os.mkdir(b.root)
+            b.start_agent()
+            calm(b)
+            b.stop_agent()
+        finally:
+            b.root = simulated
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        b.sim_tool("stop")
+        calm(b)
+
+
+def cpu_seconds(b):
+    with open(f"/proc/{b.agent.pid}/stat", encoding="ascii") as f:
+        return sum(map(int, f.read().rpartition(")")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 if __name__ == "__main__":
-    run(label_and_annotation_values, configuration_files, who_uses_what_is_not_known, answers_of_the_device, garbage_on_sockets)
+    run(label_and_annotation_values, configuration_files, who_uses_what_is_not_known, answers_of_the_device, garbage_on_sockets,
+        a_host_that_cannot_be_looked_at)
