@@ -19,7 +19,8 @@
 
 #define FAREWELL_MS 500     /* kubelet is told; it may be away */
 #define EXPLAIN_MAX_MS 5000 /* for the API server, with --explain */
-#define SETTLED_MS 5000     /* after the start: first looks, answers and registrations are over */
+#define SETTLED_MS 5000     /* after a start or change: looks, answers and registrations are over */
+#define UNUSED_MS 40000 /* longer than anything periodic waits (users are looked at every 30 s) */
 
 /* Labels and annotations of the Node that matter. */
 static const char *const node_keys[] = {
@@ -423,6 +424,7 @@ static void end(struct agent *agent)
         status_remove(agent);
     loop_cancel(agent->pass_timer);
     loop_cancel(agent->tick_timer);
+    loop_cancel(agent->settle_timer);
     loop_cancel(agent->farewell);
     observe_cancel(agent->look);
     recover_stop(agent);
@@ -451,11 +453,26 @@ static void end(struct agent *agent)
     free(agent->publish_devices);
 }
 
-/* What the start needed is not needed again. */
+/* Libraries that have not been used since then leave the page cache as well. */
+static void idle(void *arg)
+{
+    struct agent *agent = arg;
+    agent->settle_timer = NULL;
+    trim_memory();
+}
+
+/* What the start or the change needed is not needed now. */
 static void settled(void *arg)
 {
-    (void)arg;
+    struct agent *agent = arg;
     trim_memory();
+    agent->settle_timer = loop_add_timer(agent->loop, UNUSED_MS, idle, agent);
+}
+
+void agent_settle(struct agent *agent)
+{
+    loop_cancel(agent->settle_timer);
+    agent->settle_timer = loop_add_timer(agent->loop, SETTLED_MS, settled, agent);
 }
 
 int agent_main(const struct agent_options *options, struct config *config)
@@ -492,7 +509,7 @@ int agent_main(const struct agent_options *options, struct config *config)
         if (options->explain)
             agent->farewell = loop_add_timer(agent->loop, EXPLAIN_MAX_MS, print_explanation, agent);
         agent_kick(agent, LOOK_SYSFS, 0);
-        (void)loop_add_timer(agent->loop, SETTLED_MS, settled, NULL);
+        agent_settle(agent);
         loop_run(agent->loop);
     }
     int status = agent->exit_status;

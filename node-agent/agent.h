@@ -123,7 +123,8 @@ struct agent {
     uint64_t seq, observed_seq; /* looks at sysfs so far; the one that `observed` is from */
     int64_t users_looked_ms;    /* when the last look at holders and pods had ended; 0 = never */
     struct loop_timer *pass_timer, *tick_timer;
-    int64_t kicked_for_ms; /* when pass_timer is due */
+    struct loop_timer *settle_timer; /* memory is given back some time after a start or change */
+    int64_t kicked_for_ms;           /* when pass_timer is due */
 
     struct change *changes;
     struct recover recover;
@@ -156,7 +157,8 @@ void agent_explain(struct agent *agent); /* print and end, once everything is kn
 void agent_kick(struct agent *agent, enum look_for look_for, int64_t delay_ms);
 void agent_decide(struct agent *agent);
 void agent_try_again(struct agent *agent); /* the orders changed: backoff is forgotten */
-void agent_tick(struct agent *agent);      /* (re)arms the timer for whatever comes next */
+void agent_settle(struct agent *agent); /* a start or a change is over: memory is given back soon */
+void agent_tick(struct agent *agent);   /* (re)arms the timer for whatever comes next */
 struct track *agent_track(struct agent *agent, const char *bdf);
 bool agent_is_blind(const struct agent *agent); /* orders are not known yet: touch nothing */
 

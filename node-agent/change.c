@@ -274,6 +274,7 @@ static void on_done(void *arg, const struct act_device *results, size_t n)
     }
     free(change);
     agent_kick(agent, LOOK_SYSFS, 0);
+    agent_settle(agent);
     if (agent->stopping)
         stop_if_idle(agent);
 }

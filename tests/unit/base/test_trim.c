@@ -72,11 +72,57 @@ static void test_what_is_given_back(void **state)
     (void)unlink(path);
 }
 
+/* Pages of @fd in the page cache. */
+static int cached(int fd, size_t size)
+{
+    unsigned char pages[256];
+    assert_true(size / 4096 <= sizeof pages);
+    void *p = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0); /* shared: not ours to give back */
+    assert_int_equal(mincore(p, size, pages), 0);
+    (void)munmap(p, size);
+    int n = 0;
+    for (size_t i = 0; i < size / 4096; i++)
+        n += pages[i] & 1;
+    return n;
+}
+
+/* A file that was hardly used between two calls leaves the page cache, one in use stays whole. */
+static void test_what_leaves_the_page_cache(void **state)
+{
+    (void)state;
+    enum { SIZE = 1 << 20, PAGE = 4096, PAGES = SIZE / PAGE };
+    AUTO_FREE char *path = xasprintf(
+        "%s/trim-XXXXXX", getenv("CCNODE_BUILD") ?: "."); /* /tmp may have no disk below */
+    AUTO_CLOSE int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    AUTO_FREE char *content = xmalloc(SIZE);
+    memset(content, 'c', SIZE);
+    assert_int_equal(write(fd, content, SIZE), SIZE);
+    /* dirty pages stay; and what one write made may leave only as a whole */
+    assert_int_equal(fsync(fd), 0);
+    assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+    assert_int_equal(pread(fd, content, SIZE, 0), SIZE);
+    char *map = mmap(NULL, SIZE, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+    trim_memory();
+    for (int i = 0; i < PAGES / 2; i++)
+        assert_int_equal(*(volatile char *)(map + (size_t)i * PAGE), 'c');
+    trim_memory();
+    assert_int_equal(cached(fd, SIZE), PAGES);
+    assert_int_equal(*(volatile char *)(map + SIZE / 2), 'c');
+    trim_memory();
+    assert_in_range(cached(fd, SIZE), 1,
+                    PAGES / 8); /* what is mapped around the one that was read */
+    assert_int_equal(map[SIZE - 1], 'c');
+    (void)munmap(map, SIZE);
+    (void)unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_code_comes_back),
         cmocka_unit_test(test_what_is_given_back),
+        cmocka_unit_test(test_what_leaves_the_page_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
