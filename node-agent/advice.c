@@ -7,6 +7,8 @@
 static const struct {
     const char *reason, *title, *relief;
 } kinds[ADVICE_KINDS] = {
+    [ADVICE_PERMISSION] = {"PermissionMissing", "the API server forbids what the agent must do",
+                           "the API server forbids nothing any more"},
     [ADVICE_CDI_FILES] = {"BrokenCDIFile", "a CDI file of somebody else fails every pod with a GPU",
                           "the CDI files of others are fine now"},
     [ADVICE_RUNTIME] = {"RuntimeNotPrepared", "the container runtime is not prepared",

@@ -6,8 +6,9 @@
 #include <stdbool.h>
 
 enum advice_kind {
-    ADVICE_CDI_FILES, /* somebody else's CDI file that fails every pod with a GPU */
-    ADVICE_RUNTIME,   /* what the container runtime lacks */
+    ADVICE_PERMISSION, /* what the API server forbids us */
+    ADVICE_CDI_FILES,  /* somebody else's CDI file that fails every pod with a GPU */
+    ADVICE_RUNTIME,    /* what the container runtime lacks */
     ADVICE_KINDS,
 };
 

@@ -96,19 +96,25 @@ static void on_watch_state(void *arg, bool up, const char *reason)
 {
     struct agent *agent = arg;
     agent->watch_up = up;
+    (void)snprintf(agent->watch_error, sizeof agent->watch_error, "%.390s", reason);
     if (up)
         log_info("watching the Node", "node", agent->options.node_name, NULL);
     else
         log_warning("the Node is not watched for now; the agent goes on with the last orders",
                     "reason", reason, NULL);
+    if (!up && strstr(reason, "forbidden (403)"))
+        tell_event(agent, "Warning", advice_reason(ADVICE_PERMISSION), "Watch", "%s", reason);
     status_soon(agent);
 }
 
 static void on_published(void *arg)
 {
     struct agent *agent = arg;
-    if (!agent->stopping && (agent->label_blocks || agent->label_tells))
+    if (agent->stopping)
+        return;
+    if (agent->label_blocks || agent->label_tells)
         agent_kick(agent, LOOK_USERS, 0);
+    agent_permissions_seen(agent);
 }
 
 static void on_operands(void *arg)

@@ -106,7 +106,8 @@ struct agent {
     struct last_node last_node;
     bool node_gone; /* the Node object was deleted: nothing is begun */
     bool watch_up;
-    int lock_fd; /* AGENT_LOCK; -1 = none */
+    char watch_error[400]; /* why the Node is not watched */
+    int lock_fd;           /* AGENT_LOCK; -1 = none */
     struct journal journal;
     bool journal_dirty; /* verified modes not on disk yet; saved before the device is offered */
     struct memory memory;
@@ -160,7 +161,8 @@ void agent_try_again(struct agent *agent); /* the orders changed: backoff is for
 void agent_settle(struct agent *agent); /* a start or a change is over: memory is given back soon */
 void agent_tick(struct agent *agent);   /* (re)arms the timer for whatever comes next */
 struct track *agent_track(struct agent *agent, const char *bdf);
-bool agent_is_blind(const struct agent *agent); /* orders are not known yet: touch nothing */
+void agent_permissions_seen(struct agent *agent); /* something more, or less, is forbidden: tell */
+bool agent_is_blind(const struct agent *agent);   /* orders are not known yet: touch nothing */
 
 /* change.c */
 void change_start_allowed(struct agent *agent);

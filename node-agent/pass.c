@@ -260,6 +260,33 @@ static void find_trouble(struct agent *agent)
                     "that kubelet runs and that devicePlugin.directory is right");
 }
 
+/* What cannot be written here is told by what can. */
+static void judge_permissions(struct agent *agent, struct advice *ret)
+{
+    const char *cure = "the ServiceAccount lacks a rule of the chart: helm upgrade";
+    if (!agent->kube)
+        return;
+    const char *labels = publisher_denied_labels(agent->publisher);
+    const char *condition = publisher_denied_condition(agent->publisher);
+    if (*labels)
+        advice_add(ret, "the Node's labels cannot be written: %s", labels);
+    if (*condition)
+        advice_add(ret, "the Node's condition cannot be written: %s", condition);
+    if (*kube_events_denied(agent->kube))
+        advice_add(ret, "Events cannot be written: %s", kube_events_denied(agent->kube));
+    if (*ret->text)
+        advice_add(ret, "%s", cure);
+    ret->blocks = *labels != '\0';
+}
+
+void agent_permissions_seen(struct agent *agent)
+{
+    struct advice now = {0};
+    judge_permissions(agent, &now);
+    if (strcmp(now.text, agent->told_advice[ADVICE_PERMISSION]) != 0)
+        agent_kick(agent, LOOK_SYSFS, 0);
+}
+
 /* What stands in the way of pods on this node, and is not ours to mend. */
 static void judge_surroundings(struct agent *agent)
 {
@@ -279,6 +306,7 @@ static void judge_surroundings(struct agent *agent)
         .runtime_injects = agent->config.cdi_devices,
     };
     memset(agent->advice, 0, sizeof agent->advice);
+    judge_permissions(agent, &agent->advice[ADVICE_PERMISSION]);
     if (serving)
         agent->advice[ADVICE_CDI_FILES] = *cdi_files_advice(agent->cdi_files);
     if (serving && agent->kube)
@@ -419,6 +447,7 @@ static void on_tick(void *arg)
     if (user_poll_ms(agent) <= now && !agent->look)
         agent_kick(agent, LOOK_USERS, 0);
     hotplug_poll(agent->hotplug);
+    agent_permissions_seen(agent); /* Events have no end that anyone hears of */
     change_verify_idle(agent);
     if (agent->unregistered_since_ms != 0)
         agent_kick(agent, LOOK_SYSFS, 0);

@@ -53,6 +53,7 @@ struct publisher {
     struct loop_timer *timer;   /* the next patch, not before */
     struct loop_timer *recheck; /* what the watch showed too early is looked at again */
     char error[300];
+    char denied_labels[300], denied_condition[300];
     struct condition cond_known, cond_wish, cond_sent;
     int64_t transition_ms; /* wall clock of the last change of the condition's status */
     bool cond_patching, cond_is_known;
@@ -162,6 +163,13 @@ static void on_cond_timer(void *arg)
     send_condition_if_needed(p);
 }
 
+/* Only a further answer of the server changes it. */
+static void note_denied(char denied[300], const struct kube_result *result)
+{
+    if (result->err.code == EACCES)
+        (void)snprintf(denied, 300, "%.280s", result->err.msg);
+}
+
 static void on_patched(void *arg, const struct kube_result *result)
 {
     struct publisher *p = arg;
@@ -176,12 +184,13 @@ static void on_patched(void *arg, const struct kube_result *result)
         p->unsure_ready = false;
         p->acked_ms = loop_now_ms(p->loop);
         p->backoff.failures = 0;
-        *p->error = '\0';
+        *p->error = *p->denied_labels = '\0';
         send_if_needed(p);
     } else {
         if (strcmp(p->error, result->err.msg) != 0)
             log_warning("the Node's labels could not be written", "error", result->err.msg, NULL);
         (void)snprintf(p->error, sizeof p->error, "%.280s", result->err.msg);
+        note_denied(p->denied_labels, result);
         send_later(p, backoff_wait(&p->backoff, result->retry_after_ms, random_u32()), true);
     }
     p->on_progress(p->arg);
@@ -236,11 +245,13 @@ static void on_condition(void *arg, const struct kube_result *result)
         p->cond_known = p->cond_sent;
         p->cond_is_known = true;
         p->cond_backoff.failures = 0;
+        *p->denied_condition = '\0';
         send_condition_if_needed(p);
     } else if (!p->cond_timer) {
         if (p->cond_backoff.failures == 0)
             log_warning("the Node's condition could not be written", "error", result->err.msg,
                         NULL);
+        note_denied(p->denied_condition, result);
         int wait = backoff_wait(&p->cond_backoff, result->retry_after_ms, random_u32());
         p->cond_timer = loop_add_timer(p->loop, wait, on_cond_timer, p);
     }
@@ -422,6 +433,16 @@ bool publisher_is_settled(const struct publisher *p)
 {
     bool condition = p->cond_patching || strcmp(p->cond_wish.status, p->cond_known.status) != 0;
     return !p->patching && !condition && p->wished && !any_label_differs(p);
+}
+
+const char *publisher_denied_labels(const struct publisher *p)
+{
+    return p->denied_labels;
+}
+
+const char *publisher_denied_condition(const struct publisher *p)
+{
+    return p->denied_condition;
 }
 
 const char *publisher_error(const struct publisher *p)

@@ -43,6 +43,10 @@ bool publisher_may_say_ready(const struct publisher *publisher);
 bool publisher_is_telling(const struct publisher *publisher);
 /* publisher_is_settled() - the Node says what is wanted, as far as we know. */
 bool publisher_is_settled(const struct publisher *publisher);
+/* publisher_denied_labels(), _condition() - the API server forbids (401, 403) to write the labels, or the condition: why, "" = it does not.
+ * on_progress is called when it changes. */
+const char *publisher_denied_labels(const struct publisher *publisher);
+const char *publisher_denied_condition(const struct publisher *publisher);
 /* publisher_error() - why the last patch failed; "" = it did not. */
 const char *publisher_error(const struct publisher *publisher);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/auto.h"
+#include "base/log.h"
 #include "node-agent/kube/bodies.h"
 #include "node-agent/kube/client.h"
 
@@ -25,6 +26,7 @@ struct events {
     struct kube *kube;
     struct event list[EVENTS_MAX];
     unsigned serial;
+    char denied[300];
 };
 
 static void forget(struct event *e)
@@ -45,11 +47,26 @@ static bool is_due(const struct event *e, int64_t now)
     return e->count > e->written && (doubled || now - e->written_ms >= SERIES_WRITE_MS);
 }
 
+static void note_denied(struct events *all, const struct kube_result *result)
+{
+    bool denied = result->err.code == EACCES;
+    if (denied && !*all->denied)
+        log_warning("Events cannot be written", "error", result->err.msg, NULL);
+    if (denied || result->err.code == 0)
+        (void)snprintf(all->denied, sizeof all->denied, "%.280s", denied ? result->err.msg : "");
+}
+
+const char *kube_events_denied(const struct kube *kube)
+{
+    return kube->events ? kube->events->denied : "";
+}
+
 static void on_written(void *arg, const struct kube_result *result, struct json_object *object)
 {
     struct event *e = arg;
     (void)object;
     e->busy = false;
+    note_denied(e->all, result);
     if (result->err.code && result->err.code != EEXIST) { /* EEXIST: the first try did arrive */
         e->all->kube->stats.events_dropped++;
         forget(e);

@@ -156,6 +156,9 @@ void kube_remove_condition(struct kube *kube, const char *type, int deadline_ms,
 void kube_event(struct kube *kube, const char *type, const char *reason, const char *action,
                 const char *note);
 
+/* kube_events_denied() - the API server forbids us to write Events: why, "" = it does not, as far as is known. */
+const char *kube_events_denied(const struct kube *kube);
+
 /* --- pods --- */
 
 struct kube_pod {

@@ -44,5 +44,46 @@ def broken_cdi_file_of_somebody_else():
         b.stop_agent()
 
 
+def missing_permissions():
+    """Verb and resource are told by whatever can still be written; with the rule back the complaint goes."""
+    with Bench("h100-pcie", config='mode: { default: "on" }\n') as b:
+        b.start_agent()
+        b.wait_state("on", ready="true")
+        b.wait_condition("Ready")
+
+        def forbid(verb, resource):
+            b.api.ctl("fault", "status", "--code", "403", "--times", "0", "--agent", "ccnode-agent*", "--verb", verb,
+                      "--resource", resource)
+
+        def told(words):
+            return lambda: words in b.condition()["message"] and b.condition()
+        forbid("patch", "nodes/status")
+        b.label(MODE, "off")
+        b.wait_state("off", ready="false")
+        words = 'needs the verb "patch" on "nodes/status"'
+        until("an Event instead of the condition", lambda: any(words in e["note"] for e in b.events("PermissionMissing")))
+        until("and the status of the agent", lambda: words in b.status()["condition"]["message"])
+        b.api.ctl("clear")
+        b.wait_condition("NotConfidential")
+        until("over", lambda: "forbids nothing any more" in b.log())
+        until("the condition forgets it", lambda: "forbidden" not in b.condition()["message"])
+
+        b.label(MODE, "on")
+        b.wait_state("on", ready="true")
+        forbid("patch", "nodes")
+        b.label(STATE, None)  # something to write
+        condition = until("labels", told('needs the verb "patch" on "nodes"'))
+        same(condition["reason"], "PermissionMissing", condition)
+        b.api.ctl("clear")
+        b.wait_state("on", ready="true")
+        until("over", lambda: "nodes" not in b.condition()["message"])
+
+        forbid("create,patch", "events")
+        b.label(MODE, "off")
+        until("Events", told('needs the verb "create" on "events.events.k8s.io"'))
+        until("done all the same", lambda: b.labels()[STATE] == "off")
+        b.stop_agent()
+
+
 if __name__ == "__main__":
-    run(broken_cdi_file_of_somebody_else)
+    run(missing_permissions, broken_cdi_file_of_somebody_else)
