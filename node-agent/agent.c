@@ -74,7 +74,7 @@ static void take_orders(struct agent *agent, const struct kube_node *node)
 static void on_node(void *arg, const struct kube_node *node)
 {
     struct agent *agent = arg;
-    if (agent->stopping)
+    if (agent->stopping || !node_check_passes(agent->node_check, node))
         return;
     if (node->exists && !*agent->last_state) {
         const char *state = kube_node_label(node, LABEL_MODE_STATE);
@@ -90,6 +90,15 @@ static void on_node(void *arg, const struct kube_node *node)
     operands_saw_node(agent->operands, node);
     take_orders(agent, node);
     agent_kick(agent, LOOK_SYSFS, 0);
+}
+
+static void on_node_checked(void *arg)
+{
+    struct agent *agent = arg;
+    const struct kube_node *node = kube_node_seen(agent->kube);
+    status_soon(agent);
+    if (node)
+        on_node(agent, node);
 }
 
 static void on_watch_state(void *arg, bool up, const char *reason)
@@ -305,6 +314,8 @@ static int start_kube(struct agent *agent, struct err *err)
         log_warning(kube_warning(agent->kube), NULL);
     agent->publisher = publisher_new(agent->loop, agent->kube, on_published, agent);
     agent->operands = operands_new(agent->loop, agent->kube, on_operands, agent);
+    agent->node_check =
+        node_check_new(agent->loop, agent->kube, &agent->host, on_node_checked, agent);
     kube_watch(agent->kube);
     if (*agent->journal_refused && !agent->options.explain)
         tell_event(agent, "Warning", "JournalNotTrusted", "Start",
@@ -441,6 +452,7 @@ static void end(struct agent *agent)
     runtime_free(agent->runtime);
     cdi_files_free(agent->cdi_files);
     kube_free(agent->kube);
+    node_check_free(agent->node_check);
     publisher_free(agent->publisher);
     operands_free(agent->operands);
     evict_free(agent->evict);

@@ -35,6 +35,7 @@
 #include "node-agent/http/metrics.h"
 #include "node-agent/journal.h"
 #include "node-agent/last_node.h"
+#include "node-agent/node_check.h"
 #include "node-agent/observe.h"
 #include "node-agent/operands.h"
 #include "node-agent/publisher.h"
@@ -104,6 +105,7 @@ struct agent {
     struct agent_metrics metrics;
 
     struct last_node last_node;
+    struct node_check *node_check;
     bool node_gone; /* the Node object was deleted: nothing is begun */
     bool watch_up;
     char watch_error[400]; /* why the Node is not watched */

@@ -24,7 +24,7 @@ struct track *agent_track(struct agent *agent, const char *bdf)
 
 bool agent_is_blind(const struct agent *agent)
 {
-    return agent->kube && !agent->last_node.known;
+    return agent->kube && (!agent->last_node.known || *node_check_foreign(agent->node_check));
 }
 
 /* ---- asking for a look ---- */

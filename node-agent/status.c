@@ -87,9 +87,10 @@ static struct json_object *root_json(struct agent *agent)
     add_text(root, "kubernetes", !agent->kube ? "none" : agent->watch_up ? "watching" : "away");
     add_text(root, "mode_state", p->mode_state.action == LABEL_SET ? p->mode_state.value : "");
     add_text(root, "ready_state", p->ready_state.action == LABEL_SET ? p->ready_state.value : "");
-    add_text(condition, "status", p->cond_status);
-    add_text(condition, "reason", p->cond_reason);
-    add_text(condition, "message", p->cond_message);
+    const char *foreign = node_check_foreign(agent->node_check);
+    add_text(condition, "status", *foreign ? "Unknown" : p->cond_status);
+    add_text(condition, "reason", *foreign ? "ForeignNode" : p->cond_reason);
+    add_text(condition, "message", *foreign ? foreign : p->cond_message);
     (void)json_object_object_add(root, "condition", condition);
     for (size_t i = 0; i < agent->observed->n; i++)
         (void)json_object_array_add(devices, device_json(agent, &in, i));

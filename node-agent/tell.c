@@ -16,7 +16,7 @@ void tell_event(struct agent *agent, const char *type, const char *reason, const
     va_start(ap, fmt);
     (void)vsnprintf(note, sizeof note, fmt, ap);
     va_end(ap);
-    if (agent->kube)
+    if (agent->kube && !*node_check_foreign(agent->node_check))
         kube_event(agent->kube, type, reason, action, note);
 }
 
@@ -292,7 +292,9 @@ bool tell_ready(void *arg, char **ret_text)
 {
     struct agent *agent = arg;
     const char *why = "";
-    if (agent->users_looked_ms == 0)
+    if (*node_check_foreign(agent->node_check))
+        why = node_check_foreign(agent->node_check);
+    else if (agent->users_looked_ms == 0)
         why = *agent->look_error ? agent->look_error : "the node has not been looked at yet";
     else if (agent_is_blind(agent))
         why = *agent->watch_error ? agent->watch_error

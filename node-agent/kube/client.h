@@ -70,6 +70,7 @@ void stats_restart(struct kube *kube, const char *reason);
 
 /* --- parts --- */
 void watch_free(struct watch *watch);
+const struct kube_node *watch_node(const struct watch *watch);
 const char *watch_version(const struct watch *watch);
 void events_free(struct events *events);
 void lease_free_all(struct kube *kube);

@@ -95,6 +95,11 @@ const char *kube_node_version(const struct kube *kube)
     return watch_version(kube->watch);
 }
 
+const struct kube_node *kube_node_seen(const struct kube *kube)
+{
+    return watch_node(kube->watch);
+}
+
 const struct kube_stats *kube_stats(const struct kube *kube)
 {
     return &kube->stats;
@@ -170,6 +175,52 @@ void kube_remove_condition(struct kube *kube, const char *type, int deadline_ms,
                              .body = body,
                              .deadline_ms = deadline_ms};
     start_patch(kube, &spec, "/status", cb, arg);
+}
+
+struct machine_call {
+    void (*cb)(void *arg, const struct kube_result *result, const struct kube_machine *machine);
+    void *arg;
+    char *name;
+};
+
+static const char *node_info(struct json_object *object, const char *key)
+{
+    const char *text = json_text(object, NODE_MAX_TEXT, "status", "nodeInfo", key, NULL);
+    return text ? text : "";
+}
+
+static void on_machine(void *arg, const struct kube_result *result, struct json_object *object)
+{
+    struct machine_call *m = arg;
+    struct kube_result mine = *result;
+    const char *name = object ? json_text(object, NODE_MAX_TEXT, "metadata", "name", NULL) : NULL;
+    if (object && (!name || strcmp(name, m->name) != 0))
+        (void)err_set(&mine.err, EBADMSG, "get nodes: the answer is another object than Node %s",
+                      m->name);
+    struct kube_machine machine = {.machine_id = node_info(object, "machineID"),
+                                   .system_uuid = node_info(object, "systemUUID")};
+    m->cb(m->arg, &mine, mine.err.code ? NULL : &machine);
+    free(m->name);
+    free(m);
+}
+
+void kube_get_machine(struct kube *kube, int deadline_ms,
+                      void (*cb)(void *arg, const struct kube_result *result,
+                                 const struct kube_machine *machine),
+                      void *arg)
+{
+    if (kube->closing)
+        return;
+    struct machine_call *m = xcalloc(1, sizeof *m);
+    *m = (struct machine_call){.cb = cb, .arg = arg, .name = xstrdup(kube->node_name)};
+    AUTO_FREE char *path = xasprintf("/api/v1/nodes/%s", kube->node_name);
+    struct call_spec spec = {.verb = "get",
+                             .resource = "nodes",
+                             .method = "GET",
+                             .path = path,
+                             .accept = ACCEPT_FULL,
+                             .deadline_ms = deadline_ms};
+    (void)call_start(kube, &spec, on_machine, m);
 }
 
 /* --- GPU Operator --- */

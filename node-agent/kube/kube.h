@@ -120,6 +120,19 @@ typedef void kube_cb(void *arg, const struct kube_result *result);
 
 /* --- the own Node --- */
 
+/* What kubelet wrote of its machine into the Node; "" = nothing. Valid inside the callback only. */
+struct kube_machine {
+    const char *machine_id, *system_uuid;
+};
+/* kube_get_machine() - status.nodeInfo of the own Node; @machine is NULL with an error. One whole Node is read for it. */
+void kube_get_machine(struct kube *kube, int deadline_ms,
+                      void (*cb)(void *arg, const struct kube_result *result,
+                                 const struct kube_machine *machine),
+                      void *arg);
+
+/* kube_node_seen() - what on_node was given last, NULL before; valid until on_node is called again. */
+const struct kube_node *kube_node_seen(const struct kube *kube);
+
 struct kube_patch {
     size_t n_labels;
     const struct kube_pair *labels;

@@ -359,6 +359,11 @@ void kube_refresh(struct kube *kube)
     w->timer = loop_add_timer(kube->loop, 0, relist, w);
 }
 
+const struct kube_node *watch_node(const struct watch *w)
+{
+    return w && w->node_known ? &w->node : NULL;
+}
+
 const char *watch_version(const struct watch *w)
 {
     return w && w->node.resource_version ? w->node.resource_version : "";

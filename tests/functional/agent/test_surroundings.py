@@ -3,6 +3,7 @@
 devices are served meanwhile. (Issue 4 section 6; the same rows on real components: tests/cluster/test_bad_input.py.)"""
 import os
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from rig import MODE, READY, STATE, Bench, run, same, until  # noqa: E402
@@ -85,5 +86,27 @@ def missing_permissions():
         b.stop_agent()
 
 
+def node_of_another_machine():
+    """The name was given to another machine, or ours is wrong: nothing is written there and nothing is changed here."""
+    with Bench("h100-pcie") as b:
+        put(b, "/etc/machine-id", "11111111222222223333333344444444\n")
+        b.label(MODE, "on")
+        before = b.labels()
+        b.start_agent()
+        until("it says so", lambda: "belongs to another machine" in b.log())
+        status, page = b.get("/readyz")
+        assert status == 503 and "machine-id" in page and "11111111222222223333333344444444" in page, (status, page)
+        until("in its status", lambda: b.status().get("condition", {}).get("reason") == "ForeignNode")
+        b.label(MODE, "devtools")
+        time.sleep(1)  # for what must not happen: the watch and a look take milliseconds
+        same((b.labels(), b.condition()["reason"], b.events()), ({**before, MODE: "devtools"}, "", []), "nothing is written")
+        same((set(b.modes().values()), set(b.resets().values())), ({"off"}, {0}), "nothing is changed")
+        b.stop_agent()
+        put(b, "/etc/machine-id", b.node()["status"]["nodeInfo"]["machineID"])
+        b.start_agent()
+        b.wait_state("devtools", ready="")
+        b.stop_agent()
+
+
 if __name__ == "__main__":
-    run(missing_permissions, broken_cdi_file_of_somebody_else)
+    run(node_of_another_machine, missing_permissions, broken_cdi_file_of_somebody_else)

@@ -10,6 +10,7 @@
 #include "base/auto.h"
 #include "base/fs.h"
 #include "node-agent/last_node.h"
+#include "node-agent/machine.h"
 #include "node-agent/validations.h"
 
 static struct host host;
@@ -107,6 +108,42 @@ static void damaged_orders_are_no_orders(void **state)
     }
 }
 
+static void a_node_of_another_machine_is_told_apart(void **state)
+{
+    (void)state;
+    static const struct {
+        struct machine host, node;
+        bool other;
+    } table[] = {
+        {{"a1", "U-1"}, {"a1", "U-1"}, false},
+        {{"a1", "U-1"}, {"A1", "u-2"}, false}, /* a board was changed */
+        {{"a1", "U-1"},
+         {"b2", "u-1"},
+         false}, /* installed anew; the case differs between kernels */
+        {{"a1", "U-1"}, {"b2", "U-2"}, true},
+        {{"", "U-1"}, {"b2", "U-2"}, true}, /* in a pod without /etc/machine-id */
+        {{"a1", ""}, {"b2", "U-2"}, true},
+        {{"", "U-1"}, {"b2", ""}, false}, /* nothing that both know */
+        {{"", ""}, {"b2", "U-2"}, false},
+        {{"a1", "U-1"}, {"", ""}, false},
+    };
+    char why[240];
+    for (size_t i = 0; i < ARRAY_LEN(table); i++)
+        assert_int_equal(machine_is_other(&table[i].host, &table[i].node, why, sizeof why),
+                         table[i].other);
+    (void)machine_is_other(&table[3].host, &table[3].node, why, sizeof why);
+    assert_string_equal(why, "the Node has machine-id b2, this host has a1");
+
+    struct machine here;
+    struct err err = ERR_INIT;
+    machine_read(&host, &here);
+    assert_true(!*here.id && !*here.uuid);
+    assert_int_equal(fs_mkdirs(&host, "/etc", &err), 0);
+    assert_int_equal(fs_replace(&host, "/etc", "machine-id", "a1\n", 3, 0644, false, &err), 0);
+    machine_read(&host, &here);
+    assert_string_equal(here.id, "a1");
+}
+
 static void readiness_files_follow_the_truth(void **state)
 {
     (void)state;
@@ -133,6 +170,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(orders_survive_and_only_orders, setup, teardown),
         cmocka_unit_test(long_orders_stay_orders),
         cmocka_unit_test(damaged_orders_are_no_orders),
+        cmocka_unit_test_setup_teardown(a_node_of_another_machine_is_told_apart, setup, teardown),
         cmocka_unit_test_setup_teardown(readiness_files_follow_the_truth, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
