@@ -54,7 +54,8 @@ struct config {
     bool plugin_enabled; /* devicePlugin.* */
     char *plugin_directory;
     enum naming naming;
-    struct config_map names; /* devicePlugin.names: "10de:2331" or BDF -> resource name */
+    struct config_map partitions; /* devicePlugin.partitions: selector -> name, checked */
+    struct config_map names;      /* devicePlugin.names: "10de:2331" or BDF -> resource name */
     char *gpu_alias, *switch_alias;
     enum device_id_style device_id_style;
     bool cdi_devices;

@@ -90,6 +90,11 @@ static const char *check_resource(const char *text)
                : "a resource name without \"nvidia.com/\": letters, digits, - _ . (at most 63)";
 }
 
+static const char *check_partition(const char *text)
+{
+    return is_name(text, "-_.", 63) ? NULL : "a name: letters, digits, - _ . (at most 63)";
+}
+
 static const char *check_driver(const char *text)
 {
     return is_name(text, "-_", 31) ? NULL : "auto or the name of a driver";
@@ -186,6 +191,10 @@ const struct config_key config_keys[] = {
      "resources by model (GH100_H100_PCIE) or all under one alias"},
     {"devicePlugin", "names", KEY_MAP, AT(names), "", NULL, 0, check_resource, check_device_or_id,
      NULL, "vendor:device or BDF: resource name; wins over the built-in table"},
+    {"devicePlugin", "partitions", KEY_MAP, AT(partitions), "", NULL, 0, check_partition,
+     check_selector, NULL,
+     "selector: NVLink partition as Fabric Manager has it; a container's GPUs come out of one if "
+     "they can"},
     {"devicePlugin", "gpuAlias", KEY_TEXT, AT(gpu_alias), "pgpu", NULL, 0, check_resource, NULL,
      NULL, "resource of all GPUs with naming alias"},
     {"devicePlugin", "switchAlias", KEY_TEXT, AT(switch_alias), "nvswitch", NULL, 0, check_resource,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "device-plugin/ids.h"
+#include "node-agent/gpu/selectors.h"
 
 void naming_resource(const struct config *config, const struct nv_device *dev, char *ret,
                      size_t room)
@@ -31,6 +32,23 @@ void naming_id(const struct config *config, const struct nv_device *dev, char *r
     struct dp_names names = {dev->bdf, dev->iommu_group, dev->cdev};
     dp_id(config->device_id_style == DEVICE_ID_NUMBER ? DP_ID_NUMBER : DP_ID_BDF, &names, ret,
           room);
+}
+
+void naming_partitions(const struct config *config, const struct nv_device *devices, size_t n,
+                       const char *ret[static NV_MAX_DEVICES])
+{
+    for (size_t d = 0; d < n; d++)
+        ret[d] = NULL;
+    for (size_t i = 0; i < config->partitions.n; i++) {
+        bool named[NV_MAX_DEVICES] = {false};
+        struct err ignored = ERR_INIT;
+        if (selectors_match(config->partitions.pairs[i].key, devices, n, named, &ignored) < 0)
+            continue;
+        for (size_t d = 0; d < n; d++) {
+            if (named[d])
+                ret[d] = config->partitions.pairs[i].value;
+        }
+    }
 }
 
 void naming_cdi(const struct nv_device *dev, const char *resource, const char *id,

@@ -18,6 +18,11 @@ void naming_resource(const struct config *config, const struct nv_device *dev, c
 /* naming_id() - its device id in the configured style; @ret: at least 64 bytes */
 void naming_id(const struct config *config, const struct nv_device *dev, char *ret, size_t room);
 
+/* naming_partitions() - for each of @n devices the NVLink partition that devicePlugin.partitions gives it, NULL = none;
+ * the last entry that names a device counts, one that names none is for other nodes. Borrowed from @config. */
+void naming_partitions(const struct config *config, const struct nv_device *devices, size_t n,
+                       const char *ret[static NV_MAX_DEVICES]);
+
 /* naming_cdi() - the entry of a device that is bound to VFIO, under this resource and id */
 void naming_cdi(const struct nv_device *dev, const char *resource, const char *id,
                 struct cdi_device *ret);

@@ -18,6 +18,7 @@ struct item {
     char node[48];
     char cdi[160];
     char pcie_switch[BDF_SIZE];
+    char partition[64];
     char reason[DP_MAX_REASON];
     char driver[32];
     int numa_node;
@@ -226,6 +227,11 @@ static size_t make_items(struct serving *serving, const struct config *config,
                          const struct plan *plan, struct item items[static NV_MAX_DEVICES])
 {
     size_t n = 0;
+    const char *partitions[NV_MAX_DEVICES];
+    AUTO_FREE struct nv_device *devices = xcalloc(observed->n + 1, sizeof *devices);
+    for (size_t i = 0; i < observed->n; i++)
+        devices[i] = observed->devices[i].dev;
+    naming_partitions(config, devices, observed->n, partitions);
     for (size_t i = 0; i < observed->n; i++) {
         const struct observed_device *seen = &observed->devices[i];
         const struct nv_device *dev = &seen->dev;
@@ -234,6 +240,8 @@ static size_t make_items(struct serving *serving, const struct config *config,
         struct item *item = &items[n++];
         *item = (struct item){.dir_fd = -1};
         fill_item(serving, config, seen, item);
+        (void)snprintf(item->partition, sizeof item->partition, "%s",
+                       partitions[i] ? partitions[i] : "");
         bool foreign = seen->n_holders > 0 && seen->n_pods == 0;
         bool node_there = *dev->cdev || dev->group_node;
         item->healthy = plan->devices[i].serve && dev->driver_is_vfio && node_there && !foreign;
@@ -273,6 +281,7 @@ static size_t merge_into(struct dp_device *devices, struct item *items, size_t n
         .numa_node = first->numa_node,
         .node = first->node,
         .bdfs = first->bdfs,
+        .partition = first->partition,
         .pcie_switch = first->pcie_switch,
     };
     return k;

@@ -180,8 +180,8 @@ int pci_ids_find(struct pci_ids *ids, struct nv_device *dev, struct err *err)
 /* Return: the list, or NULL; err is set only when a file is there. */
 static struct pci_ids *open_first(const struct host *host, struct err *err)
 {
-    static const char *const places[] = {"/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids",
-                                         "/usr/share/pci.ids"};
+    static const char *const places[] = {"/usr/share/misc/pci.ids", "/usr/local/share/pci.ids",
+                                         "/usr/share/hwdata/pci.ids", "/usr/share/pci.ids"};
     for (size_t i = 0; i < ARRAY_LEN(places); i++) {
         struct err why = ERR_INIT;
         AUTO_CLOSE int fd = host_openat(host, places[i], O_RDONLY | O_NONBLOCK | O_CLOEXEC, &why);

@@ -20,8 +20,8 @@
 
 /**
  * pci_ids_name() - name and resource of each device of @devices that has none yet
- * Reads /usr/share/misc/pci.ids, /usr/share/hwdata/pci.ids or /usr/share/pci.ids below the host root, the first that
- * is there, and only if a device has no name: that takes some 10 ms, so callers remember the answer.
+ * Reads pci.ids of /usr/share/misc, /usr/local/share, /usr/share/hwdata or /usr/share below the host root, the first
+ * that is there (NVIDIA/go-nvlib's order), and only if a device has no name: that takes 20 ms, so callers remember it.
  * What the file does not tell gets names_generic().
  * Return: 0, also when there is no such file; -errno: the file is there and not usable, names are generic.
  */

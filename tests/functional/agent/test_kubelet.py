@@ -96,12 +96,22 @@ def four_models_and_a_gpu_without_cc():
 
 
 def aliases_and_numbers():
-    with Bench("hgx-h100", config="devicePlugin: { naming: alias, deviceIdStyle: number }\n") as b:
+    partitions = '{ "gpus[1]": far, "gpus[6]": far, "10de:9999": elsewhere }'
+    with Bench("hgx-h100", config=f"devicePlugin: {{ naming: alias, deviceIdStyle: number, partitions: {partitions} }}\n") as b:
         b.start_agent()
         b.wait_state("off", ready="false")
         until("two resources", lambda: set(b.kubelet.devices()) == {"nvidia.com/pgpu", "nvidia.com/nvswitch"})
         devices = b.kubelet.devices()["nvidia.com/pgpu"]
         assert all(i.isdigit() for i in devices), devices
+
+        def preferred(want):
+            answer = b.kubelet.ctl("call", "nvidia.com/pgpu", "GetPreferredAllocation", "--ids", ",".join(devices), "--want", str(want))
+            return answer["answer"]["container_responses"][0]["deviceIDs"]
+        groups = {d["bdf"]: str(d["group"]) for d in b.ctl_json("devices")}
+        gpus = [groups[bdf] for bdf in sorted(groups) if groups[bdf] in devices]
+        same(preferred(2), [gpus[1], gpus[6]], "one partition, though two NUMA nodes")
+        b.write_config("devicePlugin: { naming: alias, deviceIdStyle: number }\n")
+        until("one NUMA node again, lowest addresses", lambda: preferred(4) == gpus[:4])
         names = b.cdi_names()
         same(len(names["nvidia.com/pgpu"]), len(set(names["nvidia.com/pgpu"])), "no name twice")
         assert set(devices) <= set(names["nvidia.com/pgpu"])

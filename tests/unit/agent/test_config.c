@@ -54,6 +54,7 @@ static void every_key_is_read(void **state)
                                "  naming: alias\n"
                                "  names:\n"
                                "    \"10de:2331\": MY_H100\n"
+                               "  partitions: { \"gpus[0:4]\": left, \"0000:18:00.0\": right }\n"
                                "  gpuAlias: g\n"
                                "  switchAlias: s\n"
                                "  deviceIdStyle: number\n"
