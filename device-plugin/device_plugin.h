@@ -102,6 +102,10 @@ int dp_set(struct dp *dp, const struct dp_resource *resources, size_t n, struct 
 /* dp_registered() - kubelet has accepted the resource and has its list open */
 bool dp_registered(const struct dp *dp, const char *resource);
 
+/* dp_register_again() - end the list and register anew, for the reason @why (kept by reference): another plugin has taken
+ * the resource over, of which kubelet tells nobody. Nothing happens when it is not registered. */
+void dp_register_again(struct dp *dp, const char *resource, const char *why);
+
 /* How the endpoints end. */
 enum dp_stop {
     DP_STOP_KEEP, /* restart, upgrade: streams just end; kubelet keeps the capacity for five minutes */

@@ -373,6 +373,15 @@ void endpoint_check(struct endpoint *e, int retry_absent_ms)
     start_register(e, retry_absent_ms);
 }
 
+void endpoint_register_again(struct endpoint *e, const char *why, int retry_absent_ms)
+{
+    if (e->gone || e->call)
+        return;
+    if (streams_ended(e, why)) /* else lost() and the planned time go on from here */
+        e->accepted = false;
+    endpoint_check(e, retry_absent_ms);
+}
+
 void endpoint_kubelet_changed(struct endpoint *e)
 {
     e->attempt = 0;

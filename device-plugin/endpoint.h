@@ -60,6 +60,8 @@ void endpoint_offer(struct endpoint *e, struct offer *offer);
 /* endpoint_check() - do what is to be done now: socket, registration. @retry_absent_ms: when to look again for a kubelet or
  * directory that is not there. */
 void endpoint_check(struct endpoint *e, int retry_absent_ms);
+/* endpoint_register_again() - the registration is worth nothing any more, @why says what has become of it */
+void endpoint_register_again(struct endpoint *e, const char *why, int retry_absent_ms);
 /* endpoint_kubelet_changed() - kubelet.sock came or went: waiting is over */
 void endpoint_kubelet_changed(struct endpoint *e);
 /* endpoint_tick() - the planned time has come */

@@ -213,6 +213,15 @@ bool dp_registered(const struct dp *dp, const char *resource)
     return e && e->registered;
 }
 
+void dp_register_again(struct dp *dp, const char *resource, const char *why)
+{
+    struct endpoint *e = find(dp, resource);
+    if (dp->stopping || !e || !e->registered)
+        return;
+    endpoint_register_again(e, why, absent_ms(dp));
+    plan(dp);
+}
+
 /* ---- end ---- */
 
 void dp_stop(struct dp *dp, enum dp_stop how, void (*done)(void *arg), void *arg)

@@ -9,6 +9,10 @@ static const struct {
 } kinds[ADVICE_KINDS] = {
     [ADVICE_PERMISSION] = {"PermissionMissing", "the API server forbids what the agent must do",
                            "the API server forbids nothing any more"},
+    [ADVICE_RIVAL] = {"DevicePluginConflict", "another device plugin has a resource of ours",
+                      "kubelet has our device plugin again"},
+    [ADVICE_GET] = {"PodResourcesGetMissing", "kubelet does not tell Kata a sandbox's devices",
+                    "kubelet tells Kata a sandbox's devices now"},
     [ADVICE_CDI_FILES] = {"BrokenCDIFile", "a CDI file of somebody else fails every pod with a GPU",
                           "the CDI files of others are fine now"},
     [ADVICE_RUNTIME] = {"RuntimeNotPrepared", "the container runtime is not prepared",

@@ -7,8 +7,10 @@
 
 enum advice_kind {
     ADVICE_PERMISSION, /* what the API server forbids us */
+    ADVICE_RIVAL,      /* another device plugin has one of our resources */
     ADVICE_CDI_FILES,  /* somebody else's CDI file that fails every pod with a GPU */
     ADVICE_RUNTIME,    /* what the container runtime lacks */
+    ADVICE_GET,        /* kubelet lacks what Kata asks it */
     ADVICE_KINDS,
 };
 

@@ -179,6 +179,8 @@ static void ask_surroundings(struct agent *agent)
     const struct config *config = &agent->config;
     runtime_configure(agent->runtime, config->cri_socket, config->cdi_directory);
     cdi_files_configure(agent->cdi_files, config->cdi_enabled ? config->cdi_directory : "");
+    kubelet_view_configure(agent->kubelet_view, config->pod_resources_socket,
+                           config->plugin_enabled && agent->kube ? config->plugin_directory : "");
 }
 
 static void on_config(void *arg)
@@ -412,6 +414,13 @@ static int start_parts(struct agent *agent, struct err *err)
                                       .on_change = on_surroundings,
                                       .arg = agent};
     agent->runtime = runtime_new(&runtime);
+    struct kubelet_view_options view = {.loop = agent->loop,
+                                        .rpc = agent->rpc,
+                                        .host = &agent->host,
+                                        .serving = agent->serving,
+                                        .on_change = on_surroundings,
+                                        .arg = agent};
+    agent->kubelet_view = kubelet_view_new(&view);
     agent->cdi_files = cdi_files_new(agent->loop, &agent->host, on_surroundings, agent);
     if (!agent->options.explain)
         ask_surroundings(agent);
@@ -451,6 +460,7 @@ static void end(struct agent *agent)
     hotplug_free(agent->hotplug);
     runtime_free(agent->runtime);
     cdi_files_free(agent->cdi_files);
+    kubelet_view_free(agent->kubelet_view);
     kube_free(agent->kube);
     node_check_free(agent->node_check);
     publisher_free(agent->publisher);

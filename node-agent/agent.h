@@ -34,6 +34,7 @@
 #include "node-agent/http/httpd.h"
 #include "node-agent/http/metrics.h"
 #include "node-agent/journal.h"
+#include "node-agent/kubelet_view.h"
 #include "node-agent/last_node.h"
 #include "node-agent/node_check.h"
 #include "node-agent/observe.h"
@@ -98,6 +99,7 @@ struct agent {
     struct hotplug *hotplug;
     struct runtime *runtime;
     struct cdi_files *cdi_files;
+    struct kubelet_view *kubelet_view;
     struct advice advice[ADVICE_KINDS];
     char told_advice[ADVICE_KINDS][sizeof((struct advice *)0)->text];
     struct reload *reload;

@@ -308,6 +308,10 @@ static void judge_surroundings(struct agent *agent)
     memset(agent->advice, 0, sizeof agent->advice);
     judge_permissions(agent, &agent->advice[ADVICE_PERMISSION]);
     if (serving)
+        agent->advice[ADVICE_RIVAL] = *kubelet_view_rival(agent->kubelet_view);
+    if (serving && confidential)
+        agent->advice[ADVICE_GET] = *kubelet_view_get(agent->kubelet_view);
+    if (serving)
         agent->advice[ADVICE_CDI_FILES] = *cdi_files_advice(agent->cdi_files);
     if (serving && agent->kube)
         runtime_judge(runtime_facts(agent->runtime), &needs, &agent->advice[ADVICE_RUNTIME]);

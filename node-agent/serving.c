@@ -421,3 +421,60 @@ bool serving_has(const struct serving *serving, const char *bdf)
     return item && item->healthy && item->resolvable &&
            (!serving->plugin || dp_registered(serving->dp, item->resource));
 }
+
+void serving_register_again(struct serving *serving, const char *resource)
+{
+    if (serving->dp)
+        dp_register_again(serving->dp, resource,
+                          "another device plugin has registered the resource");
+}
+
+static bool kubelet_has(const struct pod_list *list, const struct item *item)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        if (strcmp(list->held[i].resource, item->resource) == 0 &&
+            strcmp(list->held[i].id, item->id) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Return: @held is of a resource of ours, and not ours. */
+static bool is_foreign(const struct serving *serving, const struct pod_held *held)
+{
+    bool our_resource = false;
+    for (size_t i = 0; i < serving->n; i++) {
+        const struct item *item = &serving->items[i];
+        if (strcmp(item->resource, held->resource) != 0)
+            continue;
+        if (strcmp(item->id, held->id) == 0)
+            return false;
+        our_resource = true;
+    }
+    return our_resource && dp_registered(serving->dp, held->resource);
+}
+
+enum serving_seen serving_compare(const struct serving *serving, const struct pod_list *list,
+                                  char resource[static 80], char *what, size_t room)
+{
+    if (!serving->dp)
+        return SERVING_AS_OFFERED;
+    for (size_t i = 0; i < list->n; i++) {
+        const struct pod_held *held = &list->held[i];
+        if (!is_foreign(serving, held))
+            continue;
+        (void)snprintf(resource, 80, "%.79s", held->resource);
+        (void)snprintf(what, room, "a device %.100s that is not ours", held->id);
+        return SERVING_FOREIGN;
+    }
+    for (size_t i = 0; i < serving->n; i++) {
+        const struct item *item = &serving->items[i];
+        if (!item->healthy || !item->resolvable || !dp_registered(serving->dp, item->resource) ||
+            kubelet_has(list, item))
+            continue;
+        (void)snprintf(resource, 80, "%.79s", item->resource);
+        (void)snprintf(what, room, "not our device %s", item->id);
+        return SERVING_MISSING;
+    }
+    return SERVING_AS_OFFERED;
+}

@@ -11,6 +11,7 @@
 
 #include "base/rpc.h"
 #include "device-plugin/device_plugin.h"
+#include "node-agent/kubelet/pod_resources.h"
 #include "node-agent/plan.h"
 
 struct serving;
@@ -35,6 +36,18 @@ void serving_free(struct serving *serving); /* accepts NULL */
  */
 int serving_set(struct serving *serving, const struct config *config, const struct intent *intent,
                 const struct observed *observed, const struct plan *plan, struct err *err);
+
+enum serving_seen {
+    SERVING_AS_OFFERED,
+    SERVING_MISSING, /* a healthy device of ours is not there: a list may be under way */
+    SERVING_FOREIGN, /* a device is there that we never offered */
+};
+/* serving_compare() - what kubelet says it has of our registered resources, with what it was given. When they differ, the
+ * @resource, and @what it has instead, in words. */
+enum serving_seen serving_compare(const struct serving *serving, const struct pod_list *list,
+                                  char resource[static 80], char *what, size_t room);
+/* serving_register_again() - as dp_register_again() */
+void serving_register_again(struct serving *serving, const char *resource);
 
 /* serving_has() - kubelet has the device as healthy (or there is no plugin of ours) and CDI resolves it */
 bool serving_has(const struct serving *serving, const char *bdf);

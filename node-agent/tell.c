@@ -207,6 +207,7 @@ void tell_plugin_event(void *arg, const struct dp_event *event)
         log_info("registered with kubelet", "resource", event->resource, NULL);
         /* kubelet restarts when the runtime's host was worked on */
         runtime_ask_soon(agent->runtime);
+        kubelet_view_registered(agent->kubelet_view);
         agent_kick(agent, LOOK_SYSFS, 0);
         break;
     case DP_ALLOCATED:

@@ -128,6 +128,16 @@ static int read_pods(struct reading *r, const Podres__ListResponse *response)
     return k;
 }
 
+static int finish(struct reading *r, int k, struct pod_list *ret)
+{
+    struct pod_list list = {.n = r->n, .held = r->held};
+    if (k < 0)
+        pod_list_free(&list);
+    else
+        *ret = list;
+    return k;
+}
+
 int pod_list_decode(const uint8_t *data, size_t n, struct pod_list *ret, struct err *err)
 {
     AUTO_PROTO struct proto proto = {0};
@@ -136,11 +146,21 @@ int pod_list_decode(const uint8_t *data, size_t n, struct pod_list *ret, struct 
     if (!response)
         return err_set(err, EBADMSG, "kubelet's pod list cannot be decoded (%zu bytes)", n);
     struct reading r = {.err = err};
-    int k = read_pods(&r, response);
-    struct pod_list list = {.n = r.n, .held = r.held};
-    if (k < 0)
-        pod_list_free(&list);
-    else
-        *ret = list;
-    return k;
+    return finish(&r, read_pods(&r, response), ret);
+}
+
+int pod_allocatable_decode(const uint8_t *data, size_t n, struct pod_list *ret, struct err *err)
+{
+    AUTO_PROTO struct proto proto = {0};
+    const Podres__AllocatableResponse *response =
+        proto_unpack(&proto, &podres__allocatable_response__descriptor, data, n, BUDGET);
+    if (!response)
+        return err_set(err, EBADMSG, "kubelet's device list cannot be decoded (%zu bytes)", n);
+    const Podres__Pod nobody = PODRES__POD__INIT;
+    const Podres__Container none = PODRES__CONTAINER__INIT;
+    struct reading r = {.err = err, .pod = &nobody, .container = &none};
+    int k = 0;
+    for (size_t i = 0; k == 0 && i < response->n_devices; i++)
+        k = read_devices(&r, response->devices[i]);
+    return finish(&r, k, ret);
 }

@@ -48,6 +48,14 @@ pod_resources_list(struct rpc *rpc, const struct host *host, const char *socket,
                    void (*cb)(void *arg, int r, const struct pod_list *list, const struct err *err),
                    void *arg);
 
+/**
+ * pod_resources_allocatable() - what kubelet could give away: the healthy devices that plugins told it, of every vendor
+ * As pod_resources_list(); pod and container of the entries are "". Kubelet has it since 1.21 (-ENOSYS before).
+ */
+struct pod_resources_query *pod_resources_allocatable(
+    struct rpc *rpc, const struct host *host, const char *socket, int timeout_ms,
+    void (*cb)(void *arg, int r, const struct pod_list *list, const struct err *err), void *arg);
+
 /* Whether kubelet answers Get, which Kata's cold-plug needs. */
 enum pod_resources_get {
     POD_RESOURCES_GET_UNKNOWN, /* could not be asked; err says why */
@@ -68,6 +76,8 @@ void pod_resources_cancel(struct pod_resources_query *query);
 
 /* Decoder, pure: bytes of a ListPodResourcesResponse. Free with pod_list_free(). Return: 0, -EBADMSG, -EFBIG. */
 int pod_list_decode(const uint8_t *data, size_t n, struct pod_list *ret, struct err *err);
+/* pod_allocatable_decode() - the same of an AllocatableResourcesResponse */
+int pod_allocatable_decode(const uint8_t *data, size_t n, struct pod_list *ret, struct err *err);
 void pod_list_free(struct pod_list *list);
 
 #endif

@@ -31,16 +31,38 @@ static struct pod_resources_query *ask(struct rpc *rpc, const struct host *host,
     return query;
 }
 
-static void list_answered(void *arg, const struct rpc_result *result)
+static void answered(void *arg, const struct rpc_result *result,
+                     int (*decode)(const uint8_t *data, size_t n, struct pod_list *ret,
+                                   struct err *err))
 {
     AUTO_FREE struct pod_resources_query *query = arg;
     struct pod_list list = {0};
     struct err err = result->err;
     int r = result->r;
     if (r == 0)
-        r = pod_list_decode(result->data, result->n, &list, &err);
+        r = decode(result->data, result->n, &list, &err);
     query->list_cb(query->arg, r, r < 0 ? NULL : &list, &err);
     pod_list_free(&list);
+}
+
+static void list_answered(void *arg, const struct rpc_result *result)
+{
+    answered(arg, result, pod_list_decode);
+}
+
+static void allocatable_answered(void *arg, const struct rpc_result *result)
+{
+    answered(arg, result, pod_allocatable_decode);
+}
+
+struct pod_resources_query *pod_resources_allocatable(
+    struct rpc *rpc, const struct host *host, const char *socket, int timeout_ms,
+    void (*cb)(void *arg, int r, const struct pod_list *list, const struct err *err), void *arg)
+{
+    struct pod_resources_query *query = xcalloc(1, sizeof *query);
+    *query = (struct pod_resources_query){.list_cb = cb, .arg = arg};
+    return ask(rpc, host, socket, timeout_ms, "/v1.PodResourcesLister/GetAllocatableResources",
+               NULL, 0, query, allocatable_answered);
 }
 
 struct pod_resources_query *

@@ -1,13 +1,20 @@
 #!/usr/bin/python3
 """What is wrong around the agent and not its own to mend is told where people look, with the name of the thing and the cure; the
 devices are served meanwhile. (Issue 4 section 6; the same rows on real components: tests/cluster/test_bad_input.py.)"""
+import asyncio
 import os
+import subprocess
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
-from rig import MODE, READY, STATE, Bench, run, same, until  # noqa: E402
+from rig import MODE, READY, STATE, SOURCE, Bench, need, run, same, until  # noqa: E402
 
+sys.path.insert(0, os.path.join(SOURCE, "deploy/standin/lib"))
+from plugin import Plugin  # noqa: E402  (beside the stand-ins' tests)
+
+GPU = "0000:18:00.0"
 PCIE = "nvidia.com/GH100_H100_PCIE"
 
 
@@ -108,5 +115,60 @@ def node_of_another_machine():
         b.stop_agent()
 
 
+class Rival(threading.Thread):
+    """Another device plugin that registers a resource of ours, once."""
+
+    def __init__(self, b, resource, ids):
+        super().__init__(daemon=True)
+        self.plugin = Plugin(b.kubelet.plugins, "rival.sock", resource, {i: "Healthy" for i in ids})
+        self.start()
+
+    def run(self):
+        asyncio.run(self.live())
+
+    async def live(self):
+        self.loop, self.end = asyncio.get_running_loop(), asyncio.Event()
+        await self.plugin.serve()
+        await self.plugin.register()
+        await self.end.wait()
+        self.plugin.server.close()
+
+    def stop(self):
+        self.loop.call_soon_threadsafe(self.end.set)
+        self.join(10)
+
+
+def kubelet_without_get_and_another_plugin():
+    with Bench("h100-pcie", config='mode: { default: "on" }\n') as b:
+        b.kubelet.ask("set", podresources="old")
+        b.start_agent()
+        b.wait_state("on", ready="true")  # List is all that the agent itself needs
+        until("Get is missed", lambda: "PodResources has no Get" in b.condition()["message"])
+        same((b.condition()["status"], b.condition()["reason"]), ("True", "Ready"), "other ways of starting pods work")
+        assert "1.34" in b.events("PodResourcesGetMissing")[0]["note"]
+        b.kubelet.ask("set", podresources="normal")
+        b.kubelet.ask("restart", kill=True)
+        until("Get is there", lambda: "PodResources" not in b.condition()["message"])
+        ours = {GPU: "Healthy"}
+        until("offered", lambda: b.kubelet.devices()[PCIE] == ours)
+        rival = Rival(b, PCIE, ["0000:ff:00.0"])
+        event = until("an Event", lambda: b.events("DevicePluginConflict"))[0]
+        for words in (PCIE, "0000:ff:00.0", "rival.sock"):
+            assert words in event["note"], event
+        until(lambda: f"ours again: {b.kubelet.devices()}", lambda: b.kubelet.devices()[PCIE] == ours)
+        until(lambda: f"no complaint: {b.condition()}", lambda: "another" not in b.condition()["message"])
+        b.wait_state("on", ready="true")
+        same(b.log().count("the resource is registered again"), 1, "once was enough")
+        rival.stop()
+        b.stop_agent()
+
+
+TESTS = (kubelet_without_get_and_another_plugin, node_of_another_machine, missing_permissions, broken_cdi_file_of_somebody_else)
+
 if __name__ == "__main__":
-    run(node_of_another_machine, missing_permissions, broken_cdi_file_of_somebody_else)
+    if sys.argv[1:]:
+        run(*TESTS)
+    need()
+    # mostly waiting for timers of the agent: at the same time
+    parts = [subprocess.Popen([sys.executable, os.path.realpath(__file__), t.__name__]) for t in TESTS]
+    sys.exit(max([p.wait() for p in parts]))

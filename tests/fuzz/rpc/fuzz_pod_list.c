@@ -7,14 +7,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void check(int r, struct pod_list list, const struct err *err)
 {
-    struct err err = ERR_INIT;
-    struct pod_list list = {0};
-    if (pod_list_decode(data, size, &list, &err) < 0) {
-        if (list.n || list.held || !err.code)
+    if (r < 0) {
+        if (list.n || list.held || !err->code)
             abort();
-        return 0;
+        return;
     }
     for (size_t i = 0; i < list.n; i++) {
         const struct pod_held *held = &list.held[i];
@@ -25,5 +23,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 abort();
     }
     pod_list_free(&list);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct err err = ERR_INIT;
+    struct pod_list list = {0};
+    int r = pod_list_decode(data, size, &list, &err);
+    check(r, list, &err);
+    list = (struct pod_list){0};
+    r = pod_allocatable_decode(data, size, &list, &err);
+    check(r, list, &err);
     return 0;
 }

@@ -83,8 +83,31 @@ static void test_refused(void **state)
     assert_int_equal(list.n, 77); /* outputs are untouched on failure */
 }
 
+static void test_allocatable(void **state)
+{
+    (void)state;
+    struct wire answer = {0}, devices = {0};
+    struct err err = ERR_INIT;
+    struct pod_list list;
+    wire_text(&devices, 1, "nvidia.com/GPU");
+    wire_text(&devices, 2, "0000:65:00.0");
+    wire_text(&devices, 2, "0000:66:00.0");
+    wire_sub(&answer, 1, &devices);
+    assert_int_equal(pod_allocatable_decode(answer.p, answer.n, &list, &err), 0);
+    assert_int_equal(list.n, 2);
+    assert_string_equal(list.held[1].resource, "nvidia.com/GPU");
+    assert_string_equal(list.held[1].id, "0000:66:00.0");
+    assert_string_equal(list.held[1].pod, "");
+    pod_list_free(&list);
+    wire_text(&devices, 2, "not\nok");
+    struct wire bad = {0};
+    wire_sub(&bad, 1, &devices);
+    assert_int_equal(pod_allocatable_decode(bad.p, bad.n, &list, &err), -EBADMSG);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_list), cmocka_unit_test(test_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_list), cmocka_unit_test(test_refused),
+                                       cmocka_unit_test(test_allocatable)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

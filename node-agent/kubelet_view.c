@@ -1,0 +1,245 @@
+#include "node-agent/kubelet_view.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include "base/auto.h"
+#include "base/log.h"
+#include "node-agent/kubelet/pod_resources.h"
+
+#define SOON_MS 1000
+#define AGAIN_MS 60000
+#define SUSPECT_MS 2000 /* ours may be missing for a moment only: a list is under way */
+#define ANSWER_MS 5000
+#define TAKE_BACK_TIMES 3
+#define PEACE_MS 600000 /* as long without a rival, and the tries are counted anew */
+
+struct kubelet_view {
+    struct kubelet_view_options options;
+    char *socket, *directory; /* directory "" = nothing is asked */
+    struct pod_resources_query *list_query, *get_query;
+    struct loop_timer *timer;
+    int64_t due_ms; /* of the timer */
+    int inotify_fd;
+    struct loop_fd *source;
+    bool get_asked; /* of this kubelet */
+    bool suspect;   /* ours were missing at the last look */
+    unsigned taken_back;
+    int64_t rival_ms; /* when one was seen last; 0 = never */
+    struct advice rival, get;
+};
+
+static void look_in(struct kubelet_view *view, int64_t delay_ms);
+
+static void set_advice(struct kubelet_view *view, struct advice *advice, const struct advice *now)
+{
+    if (strcmp(advice->text, now->text) == 0)
+        return;
+    *advice = *now;
+    view->options.on_change(view->options.arg);
+}
+
+/* ---- Get ---- */
+
+static void on_get(void *arg, enum pod_resources_get get, const struct err *err)
+{
+    struct kubelet_view *view = arg;
+    struct advice now = {0};
+    view->get_query = NULL;
+    view->get_asked = get != POD_RESOURCES_GET_UNKNOWN;
+    if (get == POD_RESOURCES_GET_MISSING)
+        advice_add(&now,
+                   "Kata cannot ask kubelet for a sandbox's devices: PodResources has no Get here "
+                   "(%.120s); needs kubelet 1.34, or the feature gate KubeletPodResourcesGet",
+                   err->msg);
+    if (view->get_asked)
+        set_advice(view, &view->get, &now);
+}
+
+/* ---- the rival ---- */
+
+/* Other sockets beside ours: the most useful hint at who it is. */
+static void list_sockets(const struct kubelet_view *view, char *ret, size_t room)
+{
+    struct err ignored = ERR_INIT;
+    size_t n = 0;
+    *ret = '\0';
+    int fd = host_openat(view->options.host, view->directory, O_RDONLY | O_DIRECTORY, &ignored);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir) {
+        if (fd >= 0)
+            (void)close(fd);
+        return;
+    }
+    for (const struct dirent *entry = readdir(dir); entry; entry = readdir(dir)) {
+        const char *name = entry->d_name;
+        if (entry->d_type != DT_SOCK || strncmp(name, "ccnode-", 7) == 0 ||
+            strcmp(name, "kubelet.sock") == 0 || n + strlen(name) + 3 > room)
+            continue;
+        n += (size_t)snprintf(ret + n, room - n, "%s%s", n > 0 ? ", " : "", name);
+    }
+    (void)closedir(dir);
+    for (char *c = ret; *c; c++) {
+        if ((unsigned char)*c < 0x20 || (unsigned char)*c >= 0x7f)
+            *c = '?';
+    }
+}
+
+static void found_rival(struct kubelet_view *view, const char *resource, const char *what)
+{
+    int64_t now_ms = loop_now_ms(view->options.loop);
+    struct advice now = {.blocks = true};
+    char sockets[100];
+    list_sockets(view, sockets, sizeof sockets);
+    advice_add(&now,
+               "another device plugin has registered %s at kubelet, which now has %s; pods may get "
+               "devices that are not verified. Remove it%s%s%s",
+               resource, what, *sockets ? " (other sockets in the plugin directory: " : "", sockets,
+               *sockets ? ")" : "");
+    if (view->rival_ms == 0 || now_ms - view->rival_ms > PEACE_MS)
+        view->taken_back = 0;
+    view->rival_ms = now_ms;
+    set_advice(view, &view->rival, &now);
+    if (view->taken_back == TAKE_BACK_TIMES)
+        return;
+    log_warning("the resource is registered again", "resource", resource, NULL);
+    view->taken_back++;
+    serving_register_again(view->options.serving, resource);
+}
+
+static void on_list(void *arg, int r, const struct pod_list *list, const struct err *err)
+{
+    struct kubelet_view *view = arg;
+    struct advice none = {0};
+    char resource[80], what[200];
+    (void)err; /* kubelet restarts, or is too old for the question */
+    view->list_query = NULL;
+    enum serving_seen seen = SERVING_AS_OFFERED;
+    if (r == 0)
+        seen = serving_compare(view->options.serving, list, resource, what, sizeof what);
+    if (seen == SERVING_FOREIGN || (seen == SERVING_MISSING && view->suspect))
+        found_rival(view, resource, what);
+    else if (r == 0 && seen == SERVING_AS_OFFERED)
+        set_advice(view, &view->rival, &none);
+    view->suspect = seen == SERVING_MISSING;
+    look_in(view, seen == SERVING_AS_OFFERED ? AGAIN_MS : SUSPECT_MS << view->taken_back);
+}
+
+/* ---- asking ---- */
+
+static void watch_directory(struct kubelet_view *view)
+{
+    struct err ignored = ERR_INIT;
+    AUTO_CLOSE int fd = host_open_dir(view->options.host, view->directory, &ignored);
+    char path[40]; /* the directory itself, inside the host root */
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    if (fd >= 0 && view->inotify_fd >= 0) /* adding one that is there changes nothing */
+        (void)inotify_add_watch(view->inotify_fd, path, IN_CREATE | IN_DELETE | IN_ONLYDIR);
+}
+
+static void on_due(void *arg)
+{
+    struct kubelet_view *view = arg;
+    const struct kubelet_view_options *o = &view->options;
+    view->timer = NULL;
+    watch_directory(view);
+    if (!view->list_query)
+        view->list_query =
+            pod_resources_allocatable(o->rpc, o->host, view->socket, ANSWER_MS, on_list, view);
+    if (!view->get_query && !view->get_asked)
+        view->get_query =
+            pod_resources_probe_get(o->rpc, o->host, view->socket, ANSWER_MS, on_get, view);
+}
+
+static void look_in(struct kubelet_view *view, int64_t delay_ms)
+{
+    int64_t due_ms = loop_now_ms(view->options.loop) + delay_ms;
+    if (!*view->directory || (view->timer && view->due_ms <= due_ms))
+        return;
+    loop_cancel(view->timer);
+    view->due_ms = due_ms;
+    view->timer = loop_add_timer(view->options.loop, delay_ms, on_due, view);
+}
+
+static void on_inotify(void *arg, int fd, uint32_t events)
+{
+    struct kubelet_view *view = arg;
+    char buf[4096] __attribute__((aligned(8)));
+    (void)events;
+    while (read(fd, buf, sizeof buf) > 0) {
+    }
+    look_in(view, SOON_MS);
+}
+
+void kubelet_view_registered(struct kubelet_view *view)
+{
+    view->get_asked = false;
+    look_in(view, SOON_MS);
+}
+
+/* ---- life ---- */
+
+struct kubelet_view *kubelet_view_new(const struct kubelet_view_options *options)
+{
+    struct kubelet_view *view = xcalloc(1, sizeof *view);
+    view->options = *options;
+    view->socket = xstrdup("");
+    view->directory = xstrdup("");
+    view->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (view->inotify_fd >= 0) /* else the look of every minute remains */
+        view->source = loop_add_fd(options->loop, view->inotify_fd, EPOLLIN, on_inotify, view);
+    return view;
+}
+
+static void forget_questions(struct kubelet_view *view)
+{
+    pod_resources_cancel(view->list_query);
+    pod_resources_cancel(view->get_query);
+    view->list_query = view->get_query = NULL;
+    loop_cancel(view->timer);
+    view->timer = NULL;
+}
+
+void kubelet_view_free(struct kubelet_view *view)
+{
+    if (!view)
+        return;
+    forget_questions(view);
+    loop_remove_fd(view->source);
+    if (view->inotify_fd >= 0)
+        (void)close(view->inotify_fd);
+    free(view->socket);
+    free(view->directory);
+    free(view);
+}
+
+void kubelet_view_configure(struct kubelet_view *view, const char *socket, const char *directory)
+{
+    struct advice none = {0};
+    if (strcmp(view->socket, socket) == 0 && strcmp(view->directory, directory) == 0)
+        return;
+    forget_questions(view);
+    free(view->socket);
+    free(view->directory);
+    view->socket = xstrdup(socket);
+    view->directory = xstrdup(directory);
+    view->get_asked = view->suspect = false;
+    set_advice(view, &view->rival, &none);
+    set_advice(view, &view->get, &none);
+    look_in(view, SOON_MS);
+}
+
+const struct advice *kubelet_view_rival(const struct kubelet_view *view)
+{
+    return &view->rival;
+}
+
+const struct advice *kubelet_view_get(const struct kubelet_view *view)
+{
+    return &view->get;
+}
