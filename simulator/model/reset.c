@@ -313,8 +313,12 @@ static void reap(struct state *s, struct device *d)
         if (u->opens && process_started(u->pid) != u->started)
             *u = (struct user){0};
     }
-    if (opens(d) == 0)
-        last_closed(s, d);
+    if (opens(d) > 0)
+        return;
+    last_closed(s, d);
+    /* a process is gone only when its close() is over, and that waits until the device answers after the reset */
+    d->config_at = now_ns(s);
+    settle(s, d);
 }
 
 void model_set_power(struct model *m, int hw, enum model_power p)
