@@ -475,6 +475,7 @@ static void end(struct agent *agent)
     publish_done(&agent->published);
     last_node_done(&agent->last_node);
     config_done(&agent->config);
+    memory_done(&agent->memory);
     free(agent->observed);
     free(agent->intent);
     free(agent->plan);

@@ -16,6 +16,12 @@
 #define RETRY_MIN_MS 1000
 #define RETRY_MAX_MS 60000
 
+/* What kubelet gave to a pod. */
+struct given {
+    char *id;
+    struct pod_ref pod;
+};
+
 /* One look under way: two questions at most are open, and whoever answers last ends it. */
 struct look {
     const struct workers *workers;
@@ -25,11 +31,14 @@ struct look {
     struct worker *worker;
     struct pod_resources_query *query;
     struct loop_timer *soon;
-    int inventory_result;
-    struct err err;
+    struct worker_answer holders; /* with its members; valid when holders_answered */
+    bool holders_answered;
+    bool pods_known;
+    size_t n_given;
+    struct given *given; /* of NVIDIA's resources */
+    char unknown_why[sizeof((struct observed *)0)->unknown_why];
     void (*cb)(void *arg, int r, const struct observed *observed, const struct err *err);
     void *arg;
-    struct observed observed;
 };
 
 /* ---- memory ---- */
@@ -93,6 +102,11 @@ void memory_succeeded(struct memory *memory, const char *bdf)
     *m->error = '\0';
 }
 
+void memory_done(struct memory *memory)
+{
+    functions_done(&memory->functions);
+}
+
 /* A device that went, and came back or not, is a new one. */
 static void forget_absent(struct memory *memory, const struct observed *observed)
 {
@@ -120,10 +134,11 @@ static void look_at_host(const struct host *host, struct observed *ret)
     ret->iommu = facts.iommu;
 }
 
-static int take_inventory(const struct host *host, struct observed *ret, struct err *err)
+static int take_inventory(const struct host *host, struct memory *memory, struct observed *ret,
+                          struct err *err)
 {
     AUTO_FREE struct nv_inventory *found = xcalloc(1, sizeof *found);
-    int r = inventory_scan(host, found, err);
+    int r = inventory_scan(host, &memory->functions, found, err);
     if (r < 0)
         return r;
     ret->n = found->n;
@@ -144,11 +159,11 @@ static struct observed_device *find(struct observed *observed, const char *bdf)
     return NULL;
 }
 
-static void why_unknown(struct observed *observed, const char *what, const char *text)
+/* @why: unknown_why of a struct observed or of a look */
+static void why_unknown(char *why, const char *what, const char *text)
 {
-    if (!*observed->unknown_why)
-        (void)snprintf(observed->unknown_why, sizeof observed->unknown_why, "%s: %.200s", what,
-                       text);
+    if (!*why)
+        (void)snprintf(why, sizeof((struct observed *)0)->unknown_why, "%s: %.200s", what, text);
 }
 
 static const char *member(struct json_object *object, const char *key)
@@ -196,31 +211,40 @@ static void finish_if_answered(struct look *look);
 static void on_holders(void *arg, const struct worker_answer *answer)
 {
     struct look *look = arg;
-    look->observed.holders_known = observe_holders(&look->observed, answer);
-    if (!look->observed.holders_known)
-        why_unknown(&look->observed, "the processes of the host could not be searched",
-                    *answer->error ? answer->error : "the answer is not understood");
+    look->holders = *answer;
+    look->holders.members = json_object_get(answer->members);
+    look->holders_answered = true;
     worker_close(look->worker);
     look->worker = NULL;
     finish_if_answered(look);
 }
 
-static void add_pod(struct observed *observed, const struct pod_held *held)
+static void add_pod(struct observed *observed, const struct given *given)
 {
-    if (held->claim || strncmp(held->resource, "nvidia.com/", 11) != 0)
-        return;
     for (size_t i = 0; i < observed->n; i++) {
         struct observed_device *d = &observed->devices[i];
         struct dp_names names = {d->dev.bdf, d->dev.iommu_group, d->dev.cdev};
-        if (d->n_pods == NODE_MAX_PODS || !dp_id_names(held->id, &names))
+        if (d->n_pods == NODE_MAX_PODS || !dp_id_names(given->id, &names))
             continue;
-        struct pod_ref *last = d->n_pods > 0 ? &d->pods[d->n_pods - 1] : NULL;
-        if (last && strcmp(last->name, held->pod) == 0 &&
-            strcmp(last->namespace, held->namespace_) == 0)
+        const struct pod_ref *last = d->n_pods > 0 ? &d->pods[d->n_pods - 1] : NULL;
+        if (last && strcmp(last->name, given->pod.name) == 0 &&
+            strcmp(last->namespace, given->pod.namespace) == 0)
             continue; /* another container of the same pod */
-        struct pod_ref *pod = &d->pods[d->n_pods++];
-        (void)snprintf(pod->namespace, sizeof pod->namespace, "%s", held->namespace_);
-        (void)snprintf(pod->name, sizeof pod->name, "%s", held->pod);
+        d->pods[d->n_pods++] = given->pod;
+    }
+}
+
+static void keep_given(struct look *look, const struct pod_list *list)
+{
+    look->given = xcalloc(list->n + 1, sizeof *look->given);
+    for (size_t i = 0; i < list->n; i++) {
+        const struct pod_held *held = &list->held[i];
+        if (held->claim || strncmp(held->resource, "nvidia.com/", 11) != 0)
+            continue;
+        struct given *given = &look->given[look->n_given++];
+        given->id = xstrdup(held->id);
+        (void)snprintf(given->pod.namespace, sizeof given->pod.namespace, "%s", held->namespace_);
+        (void)snprintf(given->pod.name, sizeof given->pod.name, "%s", held->pod);
     }
 }
 
@@ -230,12 +254,25 @@ static void on_pods(void *arg, int r, const struct pod_list *list, const struct 
     look->query = NULL;
     /* No socket: no kubelet has run here, so it has given nothing away. A kubelet that is only away for now has left
      * its socket, and what it gave away is then not known. */
-    look->observed.pods_known = r == 0 || r == -ENOENT;
-    if (!look->observed.pods_known)
-        why_unknown(&look->observed, "kubelet does not say which pods hold devices", err->msg);
-    for (size_t i = 0; r == 0 && i < list->n; i++)
-        add_pod(&look->observed, &list->held[i]);
+    look->pods_known = r == 0 || r == -ENOENT;
+    if (!look->pods_known)
+        why_unknown(look->unknown_why, "kubelet does not say which pods hold devices", err->msg);
+    if (r == 0)
+        keep_given(look, list);
     finish_if_answered(look);
+}
+
+/* The answers to the devices that are there now. */
+static void attach_users(const struct look *look, struct observed *now)
+{
+    memcpy(now->unknown_why, look->unknown_why, sizeof now->unknown_why);
+    now->pods_known = look->pods_known;
+    now->holders_known = look->holders_answered && observe_holders(now, &look->holders);
+    if (look->holders_answered && !now->holders_known)
+        why_unknown(now->unknown_why, "the processes of the host could not be searched",
+                    *look->holders.error ? look->holders.error : "the answer is not understood");
+    for (size_t i = 0; i < look->n_given; i++)
+        add_pod(now, &look->given[i]);
 }
 
 static void take_over(struct observed *now, const struct observed *previous)
@@ -310,19 +347,22 @@ static void name_unlisted(const struct host *host, struct memory *memory, struct
     }
 }
 
-int observe_now(const struct workers *workers, const struct host *host, struct memory *memory,
-                const struct journal *journal, const struct observed *previous,
-                struct observed *ret, struct err *err)
+/* @look: who uses what was asked for, else it is taken over from @previous, else nobody knows */
+static int observe(const struct workers *workers, const struct host *host, struct memory *memory,
+                   const struct journal *journal, const struct look *look,
+                   const struct observed *previous, struct observed *ret, struct err *err)
 {
     *ret = (struct observed){0};
-    int r = take_inventory(host, ret, err);
+    int r = take_inventory(host, memory, ret, err);
     if (r < 0)
         return r;
     look_at_host(host, ret);
-    if (previous)
+    if (look)
+        attach_users(look, ret);
+    else if (previous)
         take_over(ret, previous);
     else
-        why_unknown(ret, "not looked at yet", "the agent has just started");
+        why_unknown(ret->unknown_why, "not looked at yet", "the agent has just started");
     forget_absent(memory, ret);
     name_unlisted(host, memory, ret);
     for (size_t i = 0; i < ret->n; i++) {
@@ -332,18 +372,32 @@ int observe_now(const struct workers *workers, const struct host *host, struct m
     return 0;
 }
 
+int observe_now(const struct workers *workers, const struct host *host, struct memory *memory,
+                const struct journal *journal, const struct observed *previous,
+                struct observed *ret, struct err *err)
+{
+    return observe(workers, host, memory, journal, NULL, previous, ret, err);
+}
+
+static void free_look(struct look *look)
+{
+    for (size_t i = 0; i < look->n_given; i++)
+        free(look->given[i].id);
+    free(look->given);
+    json_object_put(look->holders.members);
+    free(look);
+}
+
 static void deliver(void *arg)
 {
     struct look *look = arg;
+    struct err err = ERR_INIT;
     look->soon = NULL;
     struct observed *now = xcalloc(1, sizeof *now);
-    int r = look->inventory_result;
-    if (r == 0)
-        r = observe_now(look->workers, look->host, look->memory, look->journal, &look->observed,
-                        now, &look->err);
-    look->cb(look->arg, r, r == 0 ? now : NULL, &look->err);
+    int r = observe(look->workers, look->host, look->memory, look->journal, look, NULL, now, &err);
+    look->cb(look->arg, r, r == 0 ? now : NULL, &err);
     free(now);
-    free(look);
+    free_look(look);
 }
 
 static void finish_if_answered(struct look *look)
@@ -359,7 +413,7 @@ static void ask_holders(struct look *look, struct workers *workers)
     if (look->worker)
         worker_step(look->worker, WORKER_HOLDERS, NULL, on_holders, look);
     else
-        why_unknown(&look->observed, "the processes of the host could not be searched", err.msg);
+        why_unknown(look->unknown_why, "the processes of the host could not be searched", err.msg);
 }
 
 struct look *observe_start(
@@ -371,14 +425,11 @@ struct look *observe_start(
     *look = (struct look){.workers = workers, .host = host, .memory = memory, .journal = journal};
     look->cb = cb;
     look->arg = arg;
-    look->inventory_result = take_inventory(host, &look->observed, &look->err);
-    look->observed.pods_known = !request->rpc;
-    if (look->inventory_result == 0) {
-        ask_holders(look, workers);
-        if (request->rpc)
-            look->query = pod_resources_list(request->rpc, host, request->pod_resources_socket,
-                                             POD_RESOURCES_TIMEOUT_MS, on_pods, look);
-    }
+    look->pods_known = !request->rpc;
+    ask_holders(look, workers);
+    if (request->rpc)
+        look->query = pod_resources_list(request->rpc, host, request->pod_resources_socket,
+                                         POD_RESOURCES_TIMEOUT_MS, on_pods, look);
     if (!look->worker && !look->query)
         look->soon = loop_add_timer(loop, 0, deliver, look);
     return look;
@@ -391,5 +442,5 @@ void observe_cancel(struct look *look)
     worker_close(look->worker);
     pod_resources_cancel(look->query);
     loop_cancel(look->soon);
-    free(look);
+    free_look(look);
 }

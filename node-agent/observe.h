@@ -7,6 +7,7 @@
 
 #include "base/rpc.h"
 #include "node-agent/config.h"
+#include "node-agent/gpu/functions.h"
 #include "node-agent/journal.h"
 #include "node-agent/node_state.h"
 #include "node-agent/workers.h"
@@ -27,10 +28,12 @@ struct memory_device {
 };
 
 struct memory {
+    struct pci_functions functions; /* what the inventory need not read again */
     size_t n;
     struct memory_device devices[NV_MAX_DEVICES];
 };
 
+void memory_done(struct memory *memory);
 struct memory_device *memory_put(struct memory *memory, const struct nv_device *dev);
 
 struct observe_request {
@@ -60,7 +63,8 @@ int observe_now(const struct workers *workers, const struct host *host, struct m
 
 /**
  * observe_start() - the same, and who uses what: a scan of /proc by a process of its own, and PodResources
- * The users are those of a time between the call and the callback; sysfs is read right before the callback.
+ * The users are those of a time between the call and the callback; sysfs is read right before the callback, and the
+ * users are attached to the devices that it has.
  * @cb: once, from the loop; @observed is valid inside the callback only, NULL when r < 0.
  */
 struct look *observe_start(struct workers *workers, const struct host *host, struct loop *loop,

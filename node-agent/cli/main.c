@@ -71,6 +71,7 @@ static void tear_down(struct cli *cli)
     rpc_free(cli->rpc);
     workers_free(cli->workers);
     loop_free(cli->loop);
+    memory_done(&cli->memory);
     config_done(&cli->config);
     host_close(&cli->host);
 }

@@ -44,26 +44,25 @@ struct nv_companion {
 struct nv_device {
     char bdf[BDF_SIZE];
     enum nv_kind kind;
-    uint16_t vendor_id, device_id, subsystem_vendor_id, subsystem_device_id;
+    uint16_t vendor_id, device_id;
     uint32_t class_code;
-    uint8_t revision;
     char chip
         [16]; /* "gh100", "gb100", "gb202", "ls10", …; "" = no CC; "unlisted" = ask its registers */
     char name[64];       /* for people: "H100 PCIe" */
     char resource[64];   /* resource name without "nvidia.com/": "GH100_H100_PCIE" */
     char driver[32];     /* "" = none */
     bool driver_is_vfio; /* vfio-pci or a variant driver of it */
-    char driver_override[32];
-    int numa_node;          /* -1 = none */
-    int iommu_group;        /* -1 = none: the IOMMU is off */
-    bool group_node;        /* /dev/vfio/<group> exists */
-    char cdev[24];          /* "vfio3" when /dev/vfio/devices/vfio3 exists, else "" */
-    bool group_viable;      /* every other endpoint of the group is on VFIO, pci-stub or unbound */
+    char driver_override
+        [32];          /* read only while it has no driver: sysfs takes the device's lock for it,
+                               * which a reset of a dead device keeps for minutes (REF-L 6.2) */
+    int numa_node;     /* -1 = none */
+    int iommu_group;   /* -1 = none: the IOMMU is off */
+    bool group_node;   /* /dev/vfio/<group> exists */
+    char cdev[24];     /* "vfio3" when /dev/vfio/devices/vfio3 exists, else "" */
+    bool group_viable; /* every other endpoint of the group is on VFIO, pci-stub or unbound */
     char group_blocker[64]; /* "0000:18:00.1 (snd_hda_intel)" when not viable */
     size_t n_companions;
     struct nv_companion companions[NV_MAX_COMPANIONS];
-    char power_state[16]; /* "D0", "D3hot", "unknown", … as sysfs says */
-    bool enabled;         /* sysfs "enable" not 0: someone has it open or a driver runs it */
 };
 
 /* What the registers said. capable_modes is a set of CC_MODE_BIT(); 0 = no CC on this device. */

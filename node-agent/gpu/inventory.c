@@ -58,7 +58,6 @@ static int read_id(int dir_fd, const char *name, uint16_t *ret, struct err *err)
 /* Who it is. Return: 1 ours, 0 not ours, -errno. */
 static int identify(int dir_fd, struct nv_device *dev, struct err *err)
 {
-    struct err ignored = ERR_INIT;
     char physfn[8];
     int r = read_id(dir_fd, "vendor", &dev->vendor_id, err);
     if (r < 0 || dev->vendor_id != VENDOR_NVIDIA)
@@ -70,14 +69,7 @@ static int identify(int dir_fd, struct nv_device *dev, struct err *err)
     if (readlinkat(dir_fd, "physfn", physfn, sizeof physfn) >= 0)
         return 0;
     r = read_id(dir_fd, "device", &dev->device_id, err);
-    if (r < 0)
-        return r;
-    (void)read_id(dir_fd, "subsystem_vendor", &dev->subsystem_vendor_id, &ignored);
-    (void)read_id(dir_fd, "subsystem_device", &dev->subsystem_device_id, &ignored);
-    uint32_t revision = 0;
-    (void)sysfs_hex(dir_fd, "revision", 0xff, &revision, &ignored);
-    dev->revision = (uint8_t)revision;
-    return 1;
+    return r < 0 ? r : 1;
 }
 
 static void read_override(int dir_fd, struct nv_device *dev)
@@ -87,20 +79,23 @@ static void read_override(int dir_fd, struct nv_device *dev)
         dev->driver_override[0] = '\0';
 }
 
-static void read_state(const struct host *host, int dir_fd, struct nv_device *dev)
+static void read_numa(int dir_fd, struct nv_device *dev)
 {
     struct err ignored = ERR_INIT;
-    int enabled = 0;
-    sysfs_link_name(dir_fd, "driver", dev->driver, sizeof dev->driver);
-    dev->driver_is_vfio = group_driver_is_vfio(dev->driver);
-    read_override(dir_fd, dev);
-    dev->numa_node = -1;
     if (sysfs_int(dir_fd, "numa_node", &dev->numa_node, &ignored) < 0 || dev->numa_node < 0 ||
         dev->numa_node > 4095)
         dev->numa_node = -1;
-    sysfs_word(dir_fd, "power_state", dev->power_state, sizeof dev->power_state);
-    dev->enabled = sysfs_int(dir_fd, "enable", &enabled, &ignored) == 0 && enabled > 0;
-    group_read(host, dir_fd, dev);
+}
+
+/* Return: whether the members of the group are in @dev, so that they need not be listed again. */
+static bool read_state(const struct host *host, int dir_fd, const struct nv_device *before,
+                       bool same_members, struct nv_device *dev)
+{
+    sysfs_link_name(dir_fd, "driver", dev->driver, sizeof dev->driver);
+    dev->driver_is_vfio = group_driver_is_vfio(dev->driver);
+    if (!*dev->driver)
+        read_override(dir_fd, dev);
+    return group_read(host, dir_fd, before, same_members, dev);
 }
 
 static void set_known_names(struct nv_device *dev)
@@ -122,8 +117,9 @@ static int read_one(const struct host *host, int dir_fd, const char *bdf, struct
     int r = identify(dir_fd, &dev, err);
     if (r <= 0)
         return r;
-    read_state(host, dir_fd, &dev);
+    read_numa(dir_fd, &dev);
     set_known_names(&dev);
+    (void)read_state(host, dir_fd, NULL, false, &dev);
     *ret = dev;
     return 1;
 }
@@ -147,6 +143,16 @@ int inventory_read(const struct host *host, const char *bdf, struct nv_device *r
     return 0;
 }
 
+bool inventory_is_enabled(const struct host *host, const char *bdf)
+{
+    struct err ignored = ERR_INIT;
+    char path[64];
+    int enabled = 0;
+    (void)snprintf(path, sizeof path, SYS_PCI_DEVICES "/%.12s", bdf);
+    AUTO_CLOSE int dir_fd = host_open_dir(host, path, &ignored);
+    return dir_fd >= 0 && sysfs_int(dir_fd, "enable", &enabled, &ignored) == 0 && enabled > 0;
+}
+
 static int compare_bdf(const void *a, const void *b)
 {
     return strcmp(((const struct nv_device *)a)->bdf, ((const struct nv_device *)b)->bdf);
@@ -157,23 +163,58 @@ static bool has_gone(int r)
     return r == -ENOENT || r == -ENODEV || r == -ESTALE;
 }
 
-static int scan_entry(const struct host *host, int list_fd, const char *bdf,
-                      struct nv_inventory *ret, struct err *err)
+/* Return: as read_one(). What it is does not change while it exists, where it is bound does. */
+static int read_function(const struct host *host, int list_fd, struct pci_functions *functions,
+                         struct pci_function *f, struct err *err)
+{
+    AUTO_CLOSE int dir_fd = openat(list_fd, f->bdf, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (dir_fd < 0)
+        return err_errno(err, "open");
+    struct nv_device dev = {0};
+    int r = 1;
+    if (f->kind == FUNCTION_OURS) {
+        dev = (struct nv_device){.kind = f->dev->kind,
+                                 .vendor_id = f->dev->vendor_id,
+                                 .device_id = f->dev->device_id,
+                                 .class_code = f->dev->class_code,
+                                 .numa_node = f->dev->numa_node};
+    } else {
+        r = identify(dir_fd, &dev, err);
+        if (r == 1)
+            read_numa(dir_fd, &dev);
+    }
+    if (r == 0)
+        f->kind = FUNCTION_FOREIGN;
+    if (r <= 0)
+        return r;
+    memcpy(dev.bdf, f->bdf, sizeof dev.bdf);
+    set_known_names(&dev);
+    bool same = f->members_of_set == functions->set;
+    bool complete = read_state(host, dir_fd, f->dev, same, &dev);
+    if (!f->dev)
+        f->dev = xmalloc(sizeof *f->dev);
+    *f->dev = dev;
+    f->kind = FUNCTION_OURS;
+    f->members_of_set = complete ? functions->set : 0;
+    return 1;
+}
+
+static int scan_function(const struct host *host, int list_fd, struct pci_functions *functions,
+                         struct pci_function *f, struct nv_inventory *ret, struct err *err)
 {
     struct err why = ERR_INIT;
-    struct nv_device dev;
-    AUTO_CLOSE int dir_fd = openat(list_fd, bdf, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    int r = dir_fd < 0 ? err_errno(&why, "open") : read_one(host, dir_fd, bdf, &dev, &why);
+    int r = f->kind == FUNCTION_FOREIGN ? 0 : read_function(host, list_fd, functions, f, &why);
     if (r == 1 && ret->n == NV_MAX_DEVICES)
         return err_set(err, E2BIG, "this host has more than %d NVIDIA devices", NV_MAX_DEVICES);
     if (r == 1)
-        ret->devices[ret->n++] = dev;
+        ret->devices[ret->n++] = *f->dev;
     else if (r < 0 && !has_gone(r) && ret->n_unreadable++ == 0)
-        (void)snprintf(ret->unreadable, sizeof ret->unreadable, "%s: %.200s", bdf, why.msg);
+        (void)snprintf(ret->unreadable, sizeof ret->unreadable, "%s: %.200s", f->bdf, why.msg);
     return 0;
 }
 
-int inventory_scan(const struct host *host, struct nv_inventory *ret, struct err *err)
+static int scan(const struct host *host, struct pci_functions *functions, struct nv_inventory *ret,
+                struct err *err)
 {
     int list_fd = host_openat(host, SYS_PCI_DEVICES, O_RDONLY | O_DIRECTORY, err);
     if (list_fd < 0)
@@ -184,22 +225,22 @@ int inventory_scan(const struct host *host, struct nv_inventory *ret, struct err
         (void)close(list_fd);
         return r;
     }
+    int r = functions_list(functions, dir, err);
+    for (size_t i = 0; r == 0 && i < functions->n; i++)
+        r = scan_function(host, list_fd, functions, &functions->list[i], ret, err);
+    return r;
+}
+
+int inventory_scan(const struct host *host, struct pci_functions *memory, struct nv_inventory *ret,
+                   struct err *err)
+{
+    struct pci_functions own = {0};
     ret->n = 0;
     ret->n_unreadable = 0;
     ret->unreadable[0] = '\0';
-    for (;;) {
-        errno = 0;
-        const struct dirent *e = readdir(dir);
-        if (!e && errno)
-            return err_errno(err, "list " SYS_PCI_DEVICES);
-        if (!e)
-            break;
-        if (!inventory_bdf_ok(e->d_name))
-            continue;
-        int r = scan_entry(host, list_fd, e->d_name, ret, err);
-        if (r < 0)
-            return r;
-    }
-    qsort(ret->devices, ret->n, sizeof ret->devices[0], compare_bdf);
-    return 0;
+    int r = scan(host, memory ? memory : &own, ret, err);
+    functions_done(&own);
+    if (r == 0)
+        qsort(ret->devices, ret->n, sizeof ret->devices[0], compare_bdf);
+    return r;
 }

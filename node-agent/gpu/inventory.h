@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/host.h"
 #include "node-agent/gpu/device.h"
+#include "node-agent/gpu/functions.h"
 
 struct nv_inventory {
     size_t n;
@@ -26,14 +27,20 @@ struct nv_inventory {
 
 /**
  * inventory_scan() - all of them
+ * @memory: what an earlier scan learned, zeroed before the first; NULL: nothing is known or kept. With it only what may
+ *   change is read: drivers, groups, nodes. A numa_node that the administrator overwrites is then not seen.
  * Return: 0, also when there is none; -errno when /sys/bus/pci/devices cannot be listed (ENOENT: no PCI bus);
  * -E2BIG more than NV_MAX_DEVICES.
  */
-int inventory_scan(const struct host *host, struct nv_inventory *ret, struct err *err);
+int inventory_scan(const struct host *host, struct pci_functions *memory, struct nv_inventory *ret,
+                   struct err *err);
 
 /* inventory_read() - one of them. Return: 0, -ENODEV no such device, -EINVAL not an NVIDIA GPU or NVSwitch, -errno. */
 int inventory_read(const struct host *host, const char *bdf, struct nv_device *ret,
                    struct err *err);
+
+/* inventory_is_enabled() - sysfs "enable" not 0: someone has it open, or a driver runs it. false when unreadable. */
+bool inventory_is_enabled(const struct host *host, const char *bdf);
 
 /* inventory_bdf_ok() - "dddd:bb:dd.f", lower case hexadecimal digits; nothing else may become part of a path. */
 bool inventory_bdf_ok(const char *text);

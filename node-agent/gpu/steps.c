@@ -260,7 +260,7 @@ static int step_holders(struct work *work, const char *argument, struct answer *
     (void)argument;
     struct nv_inventory *inventory = xcalloc(1, sizeof *inventory);
     struct users *users = xcalloc(1, sizeof *users);
-    int r = inventory_scan(&work->host, inventory, err);
+    int r = inventory_scan(&work->host, NULL, inventory, err);
     if (r == 0)
         r = users_scan(&work->host, inventory->devices, inventory->n, users, err);
     if (r == 0)

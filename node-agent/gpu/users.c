@@ -41,6 +41,8 @@ static void report(struct scan *scan, size_t device, const char *what)
     if (scan->seen[device] || users->n == USERS_MAX)
         return;
     scan->seen[device] = true;
+    if (!*scan->comm) /* few processes are reported: only their names are read */
+        sysfs_word(scan->proc_fd, "comm", scan->comm, sizeof scan->comm);
     struct user *user = &users->list[users->n++];
     *user = (struct user){.holder.pid = scan->pid};
     (void)snprintf(user->bdf, sizeof user->bdf, "%s", scan->devices[device].bdf);
@@ -191,8 +193,8 @@ static void blame_anon_device(struct scan *scan)
     for (size_t i = 0; i < scan->n; i++)
         any = any || (scan->seen[i] && scan->devices[i].driver_is_vfio);
     for (size_t i = 0; i < scan->n && !any; i++) {
-        if (scan->devices[i].enabled &&
-            (scan->devices[i].driver_is_vfio || !*scan->devices[i].driver))
+        if ((scan->devices[i].driver_is_vfio || !*scan->devices[i].driver) &&
+            inventory_is_enabled(scan->host, scan->devices[i].bdf))
             report(scan, i, "a vfio-device that does not say which");
     }
 }
@@ -218,7 +220,7 @@ static int look_at_process(struct scan *scan, int list_fd, const char *pid)
     if (is_own_program(scan))
         return 0;
     size_t before = scan->ret->n;
-    sysfs_word(fd, "comm", scan->comm, sizeof scan->comm);
+    *scan->comm = '\0';
     int r = look_at_fds(scan);
     if (r < 0)
         return r;
@@ -300,7 +302,7 @@ int users_refuse(const struct host *host, const struct nv_device *dev, struct er
             return r;
     }
     /* a device that VFIO has awake is open in some process, also by character device alone (REF-L 6.7) */
-    if (dev->driver_is_vfio && dev->enabled) {
+    if (dev->driver_is_vfio && inventory_is_enabled(host, dev->bdf)) {
         (void)err_set(err, EBUSY, "someone has it open through VFIO");
         return users_name(host, dev, err);
     }

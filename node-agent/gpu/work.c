@@ -77,7 +77,7 @@ static int identify(struct work *work, struct err *err)
 static int refuse_held(struct work *work, struct err *err)
 {
     const struct nv_device *dev = &work->dev;
-    if (dev->driver_is_vfio && dev->enabled) {
+    if (dev->driver_is_vfio && inventory_is_enabled(&work->host, dev->bdf)) {
         (void)err_set(err, EBUSY, "someone has it open through VFIO");
         return users_name(&work->host, dev, err);
     }

@@ -109,7 +109,7 @@ static void look(struct tree *t)
 {
     static struct nv_inventory inv;
     struct err err = ERR_INIT;
-    assert_int_equal(inventory_scan(&t->host, &inv, &err), 0);
+    assert_int_equal(inventory_scan(&t->host, NULL, &inv, &err), 0);
     int r = users_scan(&t->host, inv.devices, inv.n, &found, &err);
     if (r < 0)
         fail_msg("%s", err.msg);

@@ -13,7 +13,7 @@ static struct nv_inventory inv;
 static void scan(struct tree *t)
 {
     struct err err = ERR_INIT;
-    if (inventory_scan(&t->host, &inv, &err) < 0)
+    if (inventory_scan(&t->host, NULL, &inv, &err) < 0)
         fail_msg("%s", err.msg);
 }
 
@@ -40,8 +40,6 @@ static void only_nvidia_gpus_and_switches(void **state)
     assert_int_equal(inv.devices[1].kind, NV_KIND_NVSWITCH);
     assert_string_equal(inv.devices[1].chip, "ls10");
     assert_string_equal(inv.devices[2].resource, "GH100_GH200_120GB___480GB");
-    assert_int_equal(inv.devices[0].subsystem_device_id, 0x1626);
-    assert_int_equal(inv.devices[0].revision, 0xa1);
     assert_string_equal(inv.devices[0].driver_override, "");
     assert_int_equal(inv.devices[0].n_companions, 1);
     assert_string_equal(inv.devices[0].companions[0].bdf, "0000:18:00.1");
@@ -115,9 +113,8 @@ static const char *const garbage[] = {"",
 static void garbage_is_never_believed(void **state)
 {
     (void)state;
-    static const char *const files[] = {
-        "vendor",   "device",    "class",           "subsystem_vendor", "subsystem_device",
-        "revision", "numa_node", "driver_override", "power_state",      "enable"};
+    static const char *const files[] = {"vendor",    "device",          "class",
+                                        "numa_node", "driver_override", "enable"};
     char path[128];
     for (size_t f = 0; f < ARRAY_LEN(files); f++) {
         struct tree *t = tree_new();
@@ -177,7 +174,7 @@ static void too_many_devices_are_refused(void **state)
         (void)snprintf(bdf, sizeof bdf, "0000:%02x:00.0", i);
         tree_device(t, bdf, "0x10de\n", "0x2331\n", "0x030200\n", i);
     }
-    assert_int_equal(inventory_scan(&t->host, &inv, &err), -E2BIG);
+    assert_int_equal(inventory_scan(&t->host, NULL, &inv, &err), -E2BIG);
     tree_free(t);
 }
 
@@ -186,9 +183,9 @@ static void no_bus_at_all(void **state)
     (void)state;
     struct err err = ERR_INIT;
     struct tree *t = tree_new();
-    assert_int_equal(inventory_scan(&t->host, &inv, &err), -ENOENT);
+    assert_int_equal(inventory_scan(&t->host, NULL, &inv, &err), -ENOENT);
     tree_dir(t, "/sys/bus/pci/devices");
-    assert_int_equal(inventory_scan(&t->host, &inv, &err), 0);
+    assert_int_equal(inventory_scan(&t->host, NULL, &inv, &err), 0);
     assert_int_equal(inv.n, 0);
     tree_free(t);
 }
@@ -225,6 +222,134 @@ static void facts_of_the_host(void **state)
     tree_free(t);
 }
 
+static void scan_again(struct tree *t, struct pci_functions *memory)
+{
+    struct err err = ERR_INIT;
+    if (inventory_scan(&t->host, memory, &inv, &err) < 0)
+        fail_msg("%s", err.msg);
+}
+
+/* What a function is, is read once in its life; where it is bound, at every scan. */
+static void memory_of_what_cannot_change(void **state)
+{
+    (void)state;
+    struct pci_functions memory = {0};
+    struct tree *t = tree_new();
+    tree_device(t, "0000:18:00.0", "0x10de\n", "0x2331\n", "0x030200\n", 1);
+    tree_device(t, "0000:18:00.1", "0x10de\n", "0x22ba\n", "0x040300\n", 1);
+    tree_device(t, "0000:ac:00.0", "0x15b3\n", "0x1021\n", "0x020000\n", 4);
+    scan_again(t, &memory);
+    assert_int_equal(inv.n, 1);
+    static const char *const fixed[] = {"vendor", "device", "class", "numa_node"};
+    static const char *const bdfs[] = {"0000:18:00.0", "0000:18:00.1", "0000:ac:00.0"};
+    for (size_t i = 0; i < ARRAY_LEN(fixed) * ARRAY_LEN(bdfs); i++) {
+        char path[128];
+        (void)snprintf(path, sizeof path, "/sys/devices/pci0000:00/%s/%s",
+                       bdfs[i / ARRAY_LEN(fixed)], fixed[i % ARRAY_LEN(fixed)]);
+        tree_remove(t, path); /* whoever reads it now is seen */
+    }
+    tree_driver(t, "0000:18:00.0", "vfio-pci");
+    tree_driver(t, "0000:18:00.1", "snd_hda_intel");
+    scan_again(t, &memory);
+    assert_int_equal(inv.n, 1);
+    assert_int_equal(inv.n_unreadable, 0);
+    assert_int_equal(inv.devices[0].device_id, 0x2331);
+    assert_string_equal(inv.devices[0].resource, "GH100_H100_PCIE");
+    assert_int_equal(inv.devices[0].numa_node, 0);
+    assert_string_equal(inv.devices[0].driver, "vfio-pci");
+    assert_int_equal(inv.devices[0].n_companions, 1);
+    assert_string_equal(inv.devices[0].companions[0].driver, "snd_hda_intel");
+    assert_int_equal(inv.devices[0].companions[0].class_code, 0x040300);
+    assert_false(inv.devices[0].group_viable);
+    functions_done(&memory);
+    tree_free(t);
+}
+
+static void replace_link(struct tree *t, const char *bdf, const char *to)
+{
+    AUTO_FREE char *from = xasprintf("/sys/bus/pci/devices/%s", bdf);
+    AUTO_FREE char *fresh = xasprintf("/sys/bus/pci/new-%s", bdf);
+    AUTO_FREE char *old_path = xasprintf("%s%s", t->root, fresh);
+    AUTO_FREE char *new_path = xasprintf("%s%s", t->root, from);
+    tree_link(t, fresh, to); /* while the old one is there: another inode */
+    assert_int_equal(rename(old_path, new_path), 0);
+}
+
+static void memory_ends_with_the_function(void **state)
+{
+    (void)state;
+    struct pci_functions memory = {0};
+    struct tree *t = tree_new();
+    tree_device(t, "0000:18:00.0", "0x10de\n", "0x2331\n", "0x030200\n", 1);
+    tree_device(t, "0000:19:00.0", "0x8086\n", "0x1234\n", "0x020000\n", 2);
+    tree_device(t, "0000:1a:00.0", "0x10de\n", "0x2331\n", "0x030200\n", 3);
+    scan_again(t, &memory);
+    assert_int_equal(inv.n, 2);
+    tree_remove(t, "/sys/bus/pci/devices/0000:1a:00.0");
+    scan_again(t, &memory);
+    assert_int_equal(inv.n, 1);
+
+    /* others in their slots */
+    tree_file(t, "/sys/devices/pci0000:00/0000:18:00.0/device", "0x2336\n");
+    tree_file(t, "/sys/devices/pci0000:00/0000:19:00.0/vendor", "0x10de\n");
+    tree_file(t, "/sys/devices/pci0000:00/0000:19:00.0/device", "0x22a3\n");
+    tree_file(t, "/sys/devices/pci0000:00/0000:19:00.0/class", "0x068000\n");
+    scan_again(t, &memory);
+    assert_int_equal(inv.n, 1);
+    assert_int_equal(inv.devices[0].device_id, 0x2331);
+    replace_link(t, "0000:18:00.0", "../../../devices/pci0000:00/0000:18:00.0");
+    replace_link(t, "0000:19:00.0", "../../../devices/pci0000:00/0000:19:00.0");
+    scan_again(t, &memory);
+    assert_int_equal(inv.n, 2);
+    assert_int_equal(inv.devices[0].device_id, 0x2336);
+    assert_int_equal(inv.devices[1].device_id, 0x22a3);
+
+    /* another function comes into a group that was read before */
+    tree_device(t, "0000:18:00.1", "0x10de\n", "0x22ba\n", "0x040300\n", 1);
+    tree_driver(t, "0000:18:00.1", "snd_hda_intel");
+    scan_again(t, &memory);
+    assert_int_equal(inv.devices[0].n_companions, 1);
+    assert_false(inv.devices[0].group_viable);
+
+    /* what could not be read is read again */
+    tree_remove(t, "/sys/devices/pci0000:00/0000:18:00.1/class");
+    replace_link(t, "0000:18:00.1", "../../../devices/pci0000:00/0000:18:00.1");
+    scan_again(t, &memory);
+    assert_non_null(strstr(inv.devices[0].group_blocker, "unreadable"));
+    tree_file(t, "/sys/devices/pci0000:00/0000:18:00.1/class", "0x040300\n");
+    scan_again(t, &memory);
+    assert_non_null(strstr(inv.devices[0].group_blocker, "snd_hda_intel"));
+    functions_done(&memory);
+    tree_free(t);
+}
+
+static void character_device_with_memory(void **state)
+{
+    (void)state;
+    struct pci_functions memory = {0};
+    struct tree *t = tree_new();
+    tree_device(t, "0000:18:00.0", "0x10de\n", "0x2331\n", "0x030200\n", 1);
+    tree_driver(t, "0000:18:00.0", "vfio-pci");
+    tree_dir(t, "/sys/devices/pci0000:00/0000:18:00.0/vfio-dev/vfio3");
+    tree_file(t, "/dev/vfio/devices/vfio3", "");
+    for (int i = 0; i < 2; i++) {
+        scan_again(t, &memory);
+        assert_string_equal(inv.devices[0].cdev, "vfio3");
+    }
+    tree_remove(t, "/dev/vfio/devices/vfio3");
+    scan_again(t, &memory);
+    assert_string_equal(inv.devices[0].cdev, "");
+    tree_file(t, "/dev/vfio/devices/vfio3", "");
+    scan_again(t, &memory);
+    tree_remove(t, "/sys/devices/pci0000:00/0000:18:00.0/vfio-dev/vfio3");
+    tree_dir(t, "/sys/devices/pci0000:00/0000:18:00.0/vfio-dev/vfio5");
+    tree_file(t, "/dev/vfio/devices/vfio5", "");
+    scan_again(t, &memory);
+    assert_string_equal(inv.devices[0].cdev, "vfio5");
+    functions_done(&memory);
+    tree_free(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -236,6 +361,9 @@ int main(void)
         cmocka_unit_test(too_many_devices_are_refused),
         cmocka_unit_test(no_bus_at_all),
         cmocka_unit_test(facts_of_the_host),
+        cmocka_unit_test(memory_of_what_cannot_change),
+        cmocka_unit_test(memory_ends_with_the_function),
+        cmocka_unit_test(character_device_with_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,7 +22,7 @@ static int name_all(struct tree *t, struct err *err)
     struct nv_device *list[NV_MAX_DEVICES];
     struct err ignored = ERR_INIT;
     *err = ignored;
-    assert_int_equal(inventory_scan(&t->host, &inv, &ignored), 0);
+    assert_int_equal(inventory_scan(&t->host, NULL, &inv, &ignored), 0);
     for (size_t i = 0; i < inv.n; i++)
         list[i] = &inv.devices[i];
     return pci_ids_name(&t->host, list, inv.n, err);

@@ -81,12 +81,8 @@ void tree_device(struct tree *t, const char *bdf, const char *vendor, const char
     device_file(t, bdf, "vendor", vendor);
     device_file(t, bdf, "device", device);
     device_file(t, bdf, "class", class_text);
-    device_file(t, bdf, "subsystem_vendor", "0x10de\n");
-    device_file(t, bdf, "subsystem_device", "0x1626\n");
-    device_file(t, bdf, "revision", "0xa1\n");
     device_file(t, bdf, "numa_node", "0\n");
     device_file(t, bdf, "driver_override", "(null)\n");
-    device_file(t, bdf, "power_state", "D0\n");
     device_file(t, bdf, "enable", "0\n");
     AUTO_FREE char *bus = xasprintf("/sys/bus/pci/devices/%s", bdf);
     AUTO_FREE char *to = xasprintf("../../../devices/pci0000:00/%s", bdf);
