@@ -12,10 +12,11 @@
 #include <unistd.h>
 
 #include "base/auto.h"
+#include "node-agent/gpu/sysfs.h"
 
 #define UEVENT_MAX 8192
 #define DRIVERS_EVERY                                                                              \
-    5 /* polls: names are looked at in each, drivers (a link per device) in every fourth */
+    5 /* polls: names are looked at in each, drivers (a link per device) in every fifth */
 #define KERNEL_GROUP 1 /* multicast group of the kernel's own uevents, not udev's */
 
 struct hotplug {
@@ -28,9 +29,10 @@ struct hotplug {
     int vfio_watch; /* -1 = /dev/vfio is not there: /dev is watched for it */
     int list_fd; /* the directory of all PCI devices, kept open: a listing is three system calls */
     unsigned polls;
-    bool have_fingerprint;
-    uint64_t fingerprint; /* of names and drivers */
-    uint64_t names;
+    bool have_names, have_drivers;
+    uint64_t names, drivers; /* fingerprints */
+    size_t n; /* functions whose driver matters: devices and what is in their groups */
+    char (*bdfs)[BDF_SIZE];
 };
 
 static void add_watches(struct hotplug *h)
@@ -129,10 +131,11 @@ void hotplug_free(struct hotplug *h)
         (void)close(h->uevent_fd);
     if (h->list_fd >= 0)
         (void)close(h->list_fd);
+    free(h->bdfs);
     free(h);
 }
 
-/* FNV-1a (Fowler, Noll, Vo): order of a directory is not promised, so the hashes of its entries are added. */
+/* FNV-1a (Fowler, Noll, Vo) */
 static uint64_t hash(const char *a, const char *b)
 {
     uint64_t h = 14695981039346656037u;
@@ -144,73 +147,94 @@ static uint64_t hash(const char *a, const char *b)
     return h;
 }
 
-static uint64_t driver_of(int list_fd, const char *bdf)
-{
-    char name[300], link[512];
-    (void)snprintf(name, sizeof name, "%s/driver", bdf);
-    ssize_t n = readlinkat(list_fd, name, link, sizeof link - 1);
-    link[n > 0 ? n : 0] = '\0';
-    return hash(bdf, link);
-}
-
-static int list_all(int list_fd, uint64_t *ret_names, uint64_t *ret_drivers)
+/* The order of a directory is not promised, so the hashes of its entries are added. */
+static int list_names(int list_fd, uint64_t *ret)
 {
     /* not readdir(): opening a stream asks for more than the listing itself costs */
     char buf[16384] __attribute__((aligned(8)));
+    *ret = 0;
     ssize_t n = lseek(list_fd, 0, SEEK_SET);
     while (n >= 0 && (n = getdents64(list_fd, buf, sizeof buf)) > 0) {
         for (ssize_t at = 0; at < n;) {
             const struct dirent64 *e = (const struct dirent64 *)(buf + at);
             at += e->d_reclen;
-            if (*e->d_name == '.')
-                continue;
-            *ret_names += hash(e->d_name, "");
-            if (ret_drivers)
-                *ret_drivers += driver_of(list_fd, e->d_name);
+            if (*e->d_name != '.')
+                *ret += hash(e->d_name, "");
         }
     }
     return n < 0 ? -errno : 0;
 }
 
-/* Return: false when the devices cannot be listed. @ret_drivers may be NULL. */
-static bool take_fingerprint(struct hotplug *h, uint64_t *ret_names, uint64_t *ret_drivers)
+/* Return: false when the devices cannot be listed. */
+static bool take_names(struct hotplug *h, uint64_t *ret)
 {
     struct err ignored = ERR_INIT;
-    uint64_t names = 0, drivers = 0;
     if (h->list_fd < 0)
         h->list_fd = host_openat(h->host, "/sys/bus/pci/devices", O_RDONLY | O_DIRECTORY, &ignored);
     if (h->list_fd < 0)
         return false;
-    if (list_all(h->list_fd, &names, ret_drivers ? &drivers : NULL) < 0) {
-        (void)close(
-            h->list_fd); /* what was mounted there has been replaced: opened again next time */
+    if (list_names(h->list_fd, ret) < 0) {
+        /* what was mounted there has been replaced: opened again next time */
+        (void)close(h->list_fd);
         h->list_fd = -1;
         return false;
     }
-    *ret_names = names;
-    if (ret_drivers)
-        *ret_drivers = drivers;
     return true;
 }
 
-void hotplug_seen(struct hotplug *h)
+static uint64_t take_drivers(const struct hotplug *h)
 {
-    h->have_fingerprint = take_fingerprint(h, &h->names, &h->fingerprint);
+    uint64_t all = 0;
+    for (size_t i = 0; i < h->n; i++) {
+        char name[BDF_SIZE + 8], driver[sizeof((struct nv_device *)0)->driver];
+        (void)snprintf(name, sizeof name, "%s/driver", h->bdfs[i]);
+        sysfs_link_name(h->list_fd, name, driver, sizeof driver); /* as the look reads it */
+        all += hash(h->bdfs[i], driver);
+    }
+    return all;
+}
+
+void hotplug_look_begins(struct hotplug *h)
+{
+    h->have_names = take_names(h, &h->names);
+}
+
+static void add_function(struct hotplug *h, const char *bdf, const char *driver)
+{
+    memcpy(h->bdfs[h->n++], bdf, BDF_SIZE);
+    h->drivers += hash(bdf, driver);
+}
+
+void hotplug_look_saw(struct hotplug *h, const struct observed *observed)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < observed->n; i++)
+        n += 1 + observed->devices[i].dev.n_companions;
+    h->bdfs = xrealloc(h->bdfs, n + 1, sizeof *h->bdfs);
+    h->n = 0;
+    h->drivers = 0;
+    h->have_drivers = true;
+    for (size_t i = 0; i < observed->n; i++) {
+        const struct nv_device *dev = &observed->devices[i].dev;
+        add_function(h, dev->bdf, dev->driver);
+        for (size_t k = 0; k < dev->n_companions; k++)
+            add_function(h, dev->companions[k].bdf, dev->companions[k].driver);
+    }
 }
 
 void hotplug_poll(struct hotplug *h)
 {
-    uint64_t names, drivers;
-    if (!take_fingerprint(h, &names, NULL))
+    uint64_t names;
+    if (!take_names(h, &names))
         return;
-    if (h->have_fingerprint && names == h->names && ++h->polls % DRIVERS_EVERY != 0)
-        return;
-    if (!take_fingerprint(h, &names, &drivers))
-        return;
-    bool changed = h->have_fingerprint && drivers != h->fingerprint;
-    h->have_fingerprint = true;
-    h->fingerprint = drivers;
+    bool changed = h->have_names && names != h->names;
+    h->have_names = true;
     h->names = names;
+    if (!changed && h->have_drivers && ++h->polls % DRIVERS_EVERY == 0) {
+        uint64_t drivers = take_drivers(h);
+        changed = drivers != h->drivers;
+        h->drivers = drivers;
+    }
     if (changed)
         h->on_change(h->arg);
 }

@@ -133,6 +133,7 @@ static void on_seen(struct agent *agent, int r, const struct observed *observed,
     *agent->look_error = '\0';
     if (agent->observed != observed)
         *agent->observed = *observed;
+    hotplug_look_saw(agent->hotplug, agent->observed);
     agent->observed_seq = ++agent->seq;
     note_boot(agent);
     drop_absent_tracks(agent, agent->observed);
@@ -145,7 +146,7 @@ static void look_quickly(struct agent *agent)
 {
     struct err err = ERR_INIT;
     struct observed *now = xcalloc(1, sizeof *now);
-    hotplug_seen(agent->hotplug);
+    hotplug_look_begins(agent->hotplug);
     int r = observe_now(agent->workers, &agent->host, &agent->memory, &agent->journal,
                         agent->observed_seq > 0 ? agent->observed : NULL, now, &err);
     on_seen(agent, r, now, &err);
@@ -175,7 +176,7 @@ static void look_at_users(struct agent *agent)
     for (size_t i = 0; i < agent->n_tracks; i++)
         agent->tracks[i].withdrawn_look = !serving_wants(agent->serving, agent->tracks[i].bdf);
     agent->users_wanted = false;
-    hotplug_seen(agent->hotplug);
+    hotplug_look_begins(agent->hotplug);
     agent->look = observe_start(agent->workers, &agent->host, agent->loop, &request, &agent->memory,
                                 &agent->journal, on_users, agent);
 }
