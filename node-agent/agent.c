@@ -58,8 +58,10 @@ static void take_orders(struct agent *agent, const struct kube_node *node)
     bool changed = last_node_set(&agent->last_node, agent->options.node_name, pairs, node->n_labels,
                                  annotations, node->n_annotations);
     free(pairs);
-    if (!changed)
+    if (!changed) { /* an answer to what the agent itself wrote, or nothing of ours: the host is the same */
+        agent_decide(agent);
         return;
+    }
     const char *mode = kube_node_label(node, LABEL_MODE);
     char shown[72]; /* a label has 63 characters at most, a hostile one may have more */
     (void)snprintf(shown, sizeof shown, "%.64s", mode ? mode : "");
@@ -69,6 +71,7 @@ static void take_orders(struct agent *agent, const struct kube_node *node)
     evict_forget(agent->evict);
     agent_try_again(agent);
     agent_decide(agent); /* withdraw at once; a fresh look follows before anything is touched */
+    agent_kick(agent, LOOK_SYSFS, 0);
 }
 
 static void on_node(void *arg, const struct kube_node *node)
@@ -89,7 +92,6 @@ static void on_node(void *arg, const struct kube_node *node)
         return;
     operands_saw_node(agent->operands, node);
     take_orders(agent, node);
-    agent_kick(agent, LOOK_SYSFS, 0);
 }
 
 static void on_node_checked(void *arg)
@@ -121,8 +123,9 @@ static void on_published(void *arg)
     struct agent *agent = arg;
     if (agent->stopping)
         return;
-    if (agent->label_blocks || agent->label_tells)
-        agent_kick(agent, LOOK_USERS, 0);
+    /* a look that is under way decides as it ends; one that is too old is asked for by the decision */
+    if (!agent->look && (agent->label_blocks || agent->label_tells))
+        agent_decide(agent);
     agent_permissions_seen(agent);
 }
 

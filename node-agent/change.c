@@ -416,7 +416,7 @@ static size_t take_writes(struct agent *agent, struct change *change, bool *ret_
             continue;
         }
         *ret_missing = true;
-        if (!track->withdrawn)
+        if (!track->withdrawn && !(agent->look && track->withdrawn_look))
             agent_kick(agent, LOOK_USERS, 0);
     }
     return n;
@@ -442,7 +442,8 @@ static void start_writes(struct agent *agent)
     if (agent->label_blocks || !lease_allows(agent))
         return; /* whoever brings the answer asks for another look */
     if (!fresh) {
-        agent_kick(agent, LOOK_USERS, 0);
+        if (!agent->look) /* else that one decides as it ends */
+            agent_kick(agent, LOOK_USERS, 0);
         return;
     }
     struct change *change = new_change(agent);
@@ -455,7 +456,7 @@ static void start_writes(struct agent *agent)
     agent->label_tells = agent->publisher && publisher_is_telling(agent->publisher);
     if (agent->label_tells) {
         free(change);
-        agent_kick(agent, LOOK_USERS, PUBLISHER_TELL_MS); /* the answer comes earlier and kicks */
+        agent_kick(agent, LOOK_SYSFS, PUBLISHER_TELL_MS); /* the answer comes earlier and decides */
         return;
     }
     if (write_ahead(agent, change) < 0) {
