@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <openssl/crypto.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,16 +11,28 @@
 static const struct {
     const char *name;
     int (*run)(const struct opts *opts);
+    bool gate; /* may touch the ready state */
 } commands[] = {
-    {"verify", cmd_verify},
-    {"check", cmd_check},
-    {"validate-token", cmd_validate_token},
-    {"collect", cmd_collect},
-    {"collect-evidence", cmd_collect},
-    {"attest", cmd_attest},
-    {"status", cmd_status},
-    {"ready", cmd_ready},
+    {"verify", cmd_verify, false},
+    {"check", cmd_check, false},
+    {"validate-token", cmd_validate_token, false},
+    {"collect", cmd_collect, false},
+    {"collect-evidence", cmd_collect, false},
+    {"attest", cmd_attest, true},
+    {"status", cmd_status, false},
+    {"ready", cmd_ready, true},
 };
+
+/* Who asks for the gate must not be left to believe that it was opened or closed. */
+static int check_gate(const char *command, const struct opts *opts, struct err *err)
+{
+    const char *option = opts->set_ready           ? "--set-ready"
+                         : opts->revoke_on_failure ? "--revoke-on-failure"
+                                                   : NULL;
+    return option ? err_set(err, EINVAL, "%s does not touch the ready state, %s belongs to attest",
+                            command, option)
+                  : 0;
+}
 
 int main(int argc, char **argv)
 {
@@ -46,6 +59,8 @@ int main(int argc, char **argv)
             opts_help();
             return EXIT_ACCEPTED;
         }
+        if (!commands[i].gate && check_gate(name, &opts, &err) < 0)
+            return complain(EXIT_USAGE, &err);
         return commands[i].run(&opts);
     }
     (void)err_set(&err, EINVAL, "unknown command %s (ccnode-attest --help lists them)", name);

@@ -168,6 +168,15 @@ def missing():
         check(status == 2 and option[1] in err, f'{option}: {status} {err}')
 
 
+def only_attest_is_a_gate():
+    m = Machine(1)
+    for command in (['verify', '--evidence', 'x'], ['collect'], ['status'], ['validate-token', '--token', 'x'], ['check', 'policy']):
+        for option in ('--set-ready', '--revoke-on-failure'):
+            status, _, err = m.run(*command, option)
+            check(status == 2 and option in err and 'attest' in err, f'{command} {option}: {status} {err}')
+    check(m.read('ready') == '0\n', 'gate closed')
+
+
 def silence():
     """A driver that does not come back: the run ends, the gate stays closed."""
     for function, command, status in ((REPORT, ['attest', '--set-ready'], 3), ('nvmlInit_v2', ['status'], 3), (CERT, ['collect'], 3),
@@ -220,7 +229,7 @@ def remote_versions():
 
 
 try:
-    for part in (told_before_opened, log_line, last_look, open_before, nothing_weak, every_answer, libraries, missing, silence, documents,
+    for part in (told_before_opened, log_line, last_look, open_before, nothing_weak, every_answer, libraries, missing, only_attest_is_a_gate, silence, documents,
                  remote_versions):
         part()
 finally:
