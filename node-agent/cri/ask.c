@@ -54,6 +54,27 @@ enum cri_known cri_reads_cdi_dir(const struct cri_runtime *runtime, const char *
     return CRI_NO;
 }
 
+/* kubelet's own part of the path (kubernetes/kubernetes pkg/kubelet/cm/pod_container_manager_linux.go): "pod<uid>", or
+ * "pod<uid with _>.slice" with the systemd driver; the same under cgroup v1 (one line per controller) and v2. */
+static const struct cri_sandbox *sandbox_of_uid(const struct cri_sandboxes *list,
+                                                const char *cgroup)
+{
+    const struct cri_sandbox *found = NULL;
+    for (size_t i = 0; i < list->n; i++) {
+        const struct cri_sandbox *s = &list->sandboxes[i];
+        if (!s->uid || strlen(s->uid) < MIN_ID)
+            continue;
+        AUTO_FREE char *plain = xasprintf("pod%s", s->uid);
+        AUTO_FREE char *escaped = xstrdup(plain);
+        for (char *c = escaped; *c; c++)
+            *c = *c == '-' ? '_' : *c;
+        bool is = strstr(cgroup, plain) || strstr(cgroup, escaped);
+        if (is && (!found || s->ready)) /* a sandbox that was made anew has the pod's uid too */
+            found = s;
+    }
+    return found;
+}
+
 const struct cri_sandbox *cri_sandbox_of(const struct cri_sandboxes *list, const char *cmdline,
                                          size_t cmdline_len, const char *cgroup)
 {
@@ -66,7 +87,7 @@ const struct cri_sandbox *cri_sandbox_of(const struct cri_sandboxes *list, const
             (cgroup && strstr(cgroup, s->id)))
             return s;
     }
-    return NULL;
+    return cgroup ? sandbox_of_uid(list, cgroup) : NULL;
 }
 
 const struct cri_sandbox *cri_sandbox_of_pid(const struct cri_sandboxes *list,

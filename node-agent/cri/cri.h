@@ -92,7 +92,8 @@ void cri_cancel(struct cri_query *query);
 /**
  * cri_sandbox_of() - the sandbox that a process belongs to, NULL when none
  * @cmdline, @cgroup: text of /proc/PID/cmdline (zeros as they are) and /proc/PID/cgroup; either may be NULL. Kata starts
- * QEMU with "-name sandbox-<id>", and runtimes put the id into the cgroup path.
+ * QEMU with "-name sandbox-<id>", and runtimes put the id into the cgroup path; a container's process has its container's
+ * id there, and kubelet's "pod<uid>".
  */
 const struct cri_sandbox *cri_sandbox_of(const struct cri_sandboxes *list, const char *cmdline,
                                          size_t cmdline_len, const char *cgroup);

@@ -156,6 +156,67 @@ static void test_sandboxes(void **state)
                      -EBADMSG);
 }
 
+#define UID "3fa1b2c4-0d5e-4f60-8a7b-1c2d3e4f5a6b"
+#define OTHER "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210"
+
+/* /proc/PID/cgroup as kernels, drivers and runtimes write it */
+static void test_cgroup_layouts(void **state)
+{
+    (void)state;
+    static const struct cri_sandbox both[] = {
+        {.id = OTHER, .uid = "00000000-1111-2222-3333-444444444444", .ready = true},
+        {.id = ID, .uid = UID, .ready = true},
+    };
+    struct cri_sandbox copy[2];
+    memcpy(copy, both, sizeof copy);
+    struct cri_sandboxes list = {2, copy};
+    static const char *const ours[] = {
+        /* v2, systemd driver: container of containerd, of CRI-O */
+        "0::/kubepods.slice/kubepods-burstable.slice/"
+        "kubepods-burstable-pod3fa1b2c4_0d5e_4f60_8a7b_1c2d3e4f5a6b.slice/"
+        "cri-containerd-aaaaaaaaaaaaaaaa.scope\n",
+        "0::/kubepods.slice/kubepods-pod3fa1b2c4_0d5e_4f60_8a7b_1c2d3e4f5a6b.slice/"
+        "crio-aaaaaaaaaaaaaaaa.scope/container\n",
+        /* v2, cgroupfs driver; the sandbox's own */
+        "0::/kubepods/besteffort/pod" UID "/aaaaaaaaaaaaaaaa\n",
+        "0::/kubepods/pod" UID "/" ID "\n",
+        /* v2, Kata's overhead outside of the pod */
+        "0::/kata_overhead/" ID "\n",
+        /* v2, seen from another cgroup namespace; a node in a container (kind) */
+        "0::/../../pod" UID "/aaaaaaaaaaaaaaaa\n",
+        "0::/docker/bbbbbbbbbbbbbbbb/kubelet.slice/kubelet-kubepods.slice/"
+        "kubelet-kubepods-pod3fa1b2c4_0d5e_4f60_8a7b_1c2d3e4f5a6b.slice/"
+        "cri-containerd-" ID ".scope\n",
+        /* v1 */
+        "12:pids:/kubepods/burstable/pod" UID "/" ID "\n11:rdma:/\n"
+        "10:cpu,cpuacct:/kubepods/burstable/pod" UID "/" ID "\n"
+        "9:memory:/kubepods/burstable/pod" UID "/" ID "\n8:devices:/kubepods/burstable/pod" UID
+        "/" ID "\n1:name=systemd:/kubepods/burstable/pod" UID "/" ID "\n",
+        /* v1, systemd driver, and hybrid: the v2 line is empty */
+        "5:memory:/kubepods.slice/kubepods-pod3fa1b2c4_0d5e_4f60_8a7b_1c2d3e4f5a6b.slice/"
+        "crio-aaaaaaaaaaaaaaaa.scope\n1:name=systemd:/system.slice/crio.service\n0::/\n",
+    };
+    static const char *const nobody[] = {
+        "",
+        "\n",
+        "0::/",
+        "0::/system.slice/libvirtd.service\n",
+        "0::/user.slice/user-0.slice/session-1.scope\n",
+        "12:pids:/\n11:memory:/docker/aaaaaaaaaaaaaaaa\n0::/\n",
+        "0::/kubepods/pod3fa1b2c4-0d5e-4f60-8a7b-1c2d3e4f5a6/x\n", /* cut off */
+    };
+    for (size_t i = 0; i < ARRAY_LEN(ours); i++)
+        assert_ptr_equal(cri_sandbox_of(&list, NULL, 0, ours[i]), &copy[1]);
+    for (size_t i = 0; i < ARRAY_LEN(nobody); i++)
+        assert_null(cri_sandbox_of(&list, NULL, 0, nobody[i]));
+    copy[0] = copy[1]; /* the same pod, made anew: the one that lives */
+    copy[0].id = OTHER;
+    copy[1].ready = false;
+    assert_ptr_equal(cri_sandbox_of(&list, NULL, 0, ours[0]), &copy[0]);
+    copy[0].uid = copy[1].uid = "pod"; /* too short to mean anything */
+    assert_null(cri_sandbox_of(&list, NULL, 0, ours[0]));
+}
+
 static void put(const struct host *host, const char *dir, const char *name, const char *text)
 {
     struct err err = ERR_INIT;
@@ -196,6 +257,7 @@ int main(void)
         cmocka_unit_test(test_conditions_and_handlers),
         cmocka_unit_test(test_crio_files),
         cmocka_unit_test(test_sandboxes),
+        cmocka_unit_test(test_cgroup_layouts),
         cmocka_unit_test(test_sandbox_of_a_process),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
