@@ -278,7 +278,9 @@ static void print_explanation(void *arg)
 {
     struct agent *agent = arg;
     agent->farewell = NULL;
-    if (agent_is_blind(agent))
+    if (*node_check_foreign(agent->node_check))
+        (void)printf("%s\n", node_check_foreign(agent->node_check));
+    else if (agent_is_blind(agent))
         (void)printf("the API server has not answered, the orders of the node are not known\n");
     plan_print_text(agent->plan, agent->intent, agent->observed, stdout);
     agent->stopping = true;
