@@ -469,7 +469,7 @@ static void on_tick(void *arg)
 void agent_tick(struct agent *agent)
 {
     int64_t now = loop_now_ms(agent->loop);
-    int64_t due_ms = now + HOTPLUG_POLL_MS;
+    int64_t due_ms = now + hotplug_poll_ms(agent->hotplug);
     if (agent->unregistered_since_ms != 0)
         sooner(&due_ms, now + KUBELET_PATIENCE_MS);
     if (!agent->look)

@@ -1,0 +1,34 @@
+#!/bin/sh
+# shellcheck disable=SC1091,SC2154,SC2086
+# A PCI device goes and comes. Who looks through a host root of another name, in another network namespace, is told by the kernel.
+. /payload/lib.sh
+mkdir -p /tmp/host/sys /tmp/host/dev /tmp/other/sys/bus/pci/devices
+mount --bind /sys /tmp/host/sys
+mount --bind /dev /tmp/host/dev
+watch() { # NAME COMMAND...
+    n=$1
+    shift
+    "$@" >/tmp/watch.$n 2>&1 &
+    pid=$!
+    for _ in $(seq 200); do
+        grep -q ready /tmp/watch.$n && break
+        usleep 50000
+    done
+}
+now() { # then time enough for what must not come
+    read u _ </proc/uptime
+    echo "@ now $1 $u"
+}
+watch other hotplug_watch /tmp/other
+watch pod unshare -n hotplug_watch /tmp/host
+now forge
+nsenter -t $pid -n hotplug_watch --forge && echo "@ forged"
+usleep 2000000
+now remove
+echo 1 >$D/remove
+usleep 3000000
+now rescan
+echo 1 >/sys/bus/pci/rescan
+usleep 3000000
+now end
+for n in pod other; do sed "s/^/@ $n /" /tmp/watch.$n; done
