@@ -100,6 +100,12 @@ class Cluster:
     def label(self, key):
         return self.node()["metadata"]["labels"].get(key)
 
+    def held(self, pod):
+        """Device ids that kubelet's PodResources names for the pod. (The tool's answer also has what is allocatable.)"""
+        listed = json.loads(self.run("testtool", "podresources"))["list"]["pod_resources"]
+        return [i for p in listed if p["name"] == pod for c in p.get("containers", []) for d in c.get("devices", [])
+                for i in d["device_ids"]]
+
     def logs(self, name, lines=40):
         try:
             with open(os.path.join(self.env["CLUSTER_DIR"], "log", name), encoding="utf-8", errors="replace") as f:

@@ -80,9 +80,9 @@ class Chapter:
     def row_17(self):
         self.cluster.apply(gpu_pod("cuda", self.resource, annotations={"cdi.k8s.io/gpu": "nvidia.com/pgpu=0"}))
         self.cluster.kubectl("wait", "--for=condition=Ready", "pod/cuda", "--timeout=60s")
-        listed = json.loads(self.cluster.run("testtool", "podresources"))
-        text = json.dumps(listed)
-        assert self.resource in text and '"0000:' in text, text
+        found = self.cluster.held("cuda")
+        gpus = {d["bdf"] for d in json.loads(self.sim.ccnode("list", "gpus", "-o", "json"))}
+        assert len(found) == 1 and found[0] in gpus, f"the pod holds {found} of {gpus}"
 
     def row_18(self):
         seen = until("the pod's log", lambda: self.cluster.kubectl("logs", "cuda"))
@@ -98,16 +98,16 @@ class Chapter:
 
     def waits_for_a_pod(self):
         before = self.sim.resets()
-        held = self.held_device()
+        device = self.cluster.held("cuda")
         self.cluster.kubectl("label", "node", NODE, "nvidia.com/cc.mode=ppcie", "--overwrite")
         until("cc.mode.state=waiting-busy", lambda: agent_states(self.cluster) == ("waiting-busy", "false"))
         condition = self.condition()
-        assert "cuda" in condition["message"], condition
+        assert "cuda" in condition["message"] and device[0] in condition["message"], condition
         assert "WaitingForPods" in self.events(), self.events()
         assert self.sim.resets() == before, "a GPU was reset while a pod of the node waits"
+        assert self.cluster.held("cuda") == device, "the pod's device was taken"
         self.cluster.kubectl("delete", "pod", "cuda", "--now")
         until("ppcie after the pod ended", lambda: agent_states(self.cluster) == ("ppcie", "true"), 60)
-        assert held
 
     def cdi_devices(self):
         self.release.upgrade("--set", "config.devicePlugin.cdiDevices=true")
@@ -167,9 +167,6 @@ class Chapter:
 
     def events(self):
         return self.cluster.kubectl("get", "events.events.k8s.io", "-n", "default", "-o", "custom-columns=R:.reason,N:.note")
-
-    def held_device(self):
-        return "0000:" in self.cluster.run("testtool", "podresources")
 
 
 def main():

@@ -24,7 +24,8 @@ class Disturbances:
         self.resource = found[0]
         self.cluster.apply(gpu_pod("work", self.resource))
         self.cluster.kubectl("wait", "--for=condition=Ready", "pod/work", "--timeout=60s")
-        self.resets = self.sim.resets()
+        self.resets, self.device = self.sim.resets(), self.cluster.held("work")
+        assert len(self.device) == 1, self.device
 
     def allocatable(self):
         return self.cluster.node()["status"]["allocatable"]
@@ -36,7 +37,7 @@ class Disturbances:
         pod = self.cluster.get("pod", "work")
         assert pod["status"]["phase"] == "Running" and not pod["status"]["containerStatuses"][0]["restartCount"], pod["status"]
         assert self.sim.resets() == self.resets, "a device was reset"
-        until("PodResources names the device", lambda: self.resource in self.cluster.run("testtool", "podresources"), 30)
+        until("PodResources names the pod's device", lambda: self.cluster.held("work") == self.device, 30)
 
     def restart(self, *argv):
         subprocess.run(["bash", f"{HERE}/node/restart", *argv], env=self.cluster.env, check=True)

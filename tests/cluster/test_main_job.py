@@ -75,8 +75,8 @@ def main():
             assert "vfio" in seen, seen
 
         def held():
-            listed = cluster.run("testtool", "podresources")
-            assert f'"resource_name":"{resource}"' in listed and '"device_ids":["0000:' in listed, listed
+            found = cluster.held("first")
+            assert len(found) == 1 and found[0].startswith("0000:"), found
 
         def over_capacity():
             cluster.apply(pod("greedy", resource, 8))
