@@ -229,7 +229,7 @@ def table(path):
 
 def gpu_pod(name, resource, devices, calls):
     """A pod for which kubelet calls Allocate that often before it starts the first container."""
-    container = {"image": "localhost/testtool:test", "command": ["/bin/sleep", "1000"], "resources": {"limits": {resource: str(devices)}}}
+    container = {"image": "localhost/testtool:test", "command": ["/bin/sh", "-c", "exec sleep 1000"], "resources": {"limits": {resource: str(devices)}}}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
             "spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "runtimeClassName": "kata-qemu-nvidia-gpu-snp",
                      "initContainers": [{"name": f"i{i}", **container} for i in range(calls - 1)],
