@@ -69,6 +69,10 @@ class BadInput:
                 (["--set", "tolerations=all"], ("/tolerations",)),
                 (["--set", "noSuchKey=1"], ("noSuchKey",)),
                 (["--set", "driver.version=570"], ("driver", "GPU Operator")),
+                (["--set", "ccManager.repository=x"], ("ccManager.repository", "image.repository")),
+                (["--set", "kataManager.config.artifactsDir=/x"], ("kataManager.config", "kata-deploy")),
+                (["--set", "ccManager.enabeld=true"], ("/ccManager", "enabeld")),
+                (["--set", "nfd.enabled=true"], ("nfd.enabled", "NFD chart")),
                 (["--set", "config.busy.policy=evict"], ("eviction.enabled",))):
             for command in (["template", "x", CHART, "--kube-version", "1.34.4"], ["install", "x", CHART, "-n", "refused", "--create-namespace"]):
                 p = self.cluster.run("helm", *command, *flags, check=False)

@@ -1,11 +1,15 @@
 """`helm install` turns a node into a confidential-GPU node: the 2023 guide's Kubernetes chapter on the real components."""
 import json
+import os
+import re
 import sys
 import time
 
 import fence
 from harness import NODE, Cluster, report, until
-from release import NAMESPACE, Release, agent_states, build_image, gpu_pod, set_mode, start_sim
+from release import NAMESPACE, SOURCE, Release, agent_states, build_image, gpu_pod, set_mode, start_sim
+
+MANIFESTS = os.path.join(SOURCE, "manifests")
 
 
 class Chapter:
@@ -90,6 +94,15 @@ class Chapter:
         assert "kata-qemu-nvidia-gpu-snp" in self.cluster.kubectl("describe", "pod", "cuda")
 
     # --- beyond the rows ---
+
+    def manifests(self):
+        """The rendered form, for those without helm. Only tried: its agent would look at this machine's own /sys."""
+        self.cluster.kubectl("create", "namespace", "ccnode")
+        taken = self.cluster.kubectl("apply", "-k", MANIFESTS, "--dry-run=server")
+        with open(os.path.join(MANIFESTS, "ccnode.yaml"), encoding="utf-8") as f:
+            objects = len(re.findall("^kind:", f.read(), re.M)) + 1  # and the namespace
+        assert len(taken.splitlines()) == objects and "daemonset.apps/ccnode created" in taken, taken
+        self.cluster.kubectl("delete", "namespace", "ccnode", "--wait=false")
 
     def over_capacity(self):
         self.cluster.apply(gpu_pod("greedy", self.resource, 8))
@@ -177,6 +190,7 @@ def main():
             ("row 3, 4: taint and worker labels", chapter.row_3_4),
             ("row 6: gpu.workload.config=vm-passthrough", chapter.row_6),
             ("row 9: helm install with the guide's values", chapter.row_9),
+            ("kubectl apply -k manifests/: the API server takes every object", chapter.manifests),
             ("row 10: one agent instead of five operands", chapter.row_10),
             ("row 8, 11: RuntimeClasses", chapter.row_8_11),
             ("row 12: every GPU and switch is on vfio-pci", chapter.row_12),
