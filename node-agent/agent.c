@@ -426,6 +426,9 @@ static int start_parts(struct agent *agent, struct err *err)
                                         .on_change = on_surroundings,
                                         .arg = agent};
     agent->kubelet_view = kubelet_view_new(&view);
+    struct sandboxes_options sandboxes = {
+        .rpc = agent->rpc, .host = &agent->host, .on_change = on_surroundings, .arg = agent};
+    agent->sandboxes = sandboxes_new(&sandboxes);
     agent->cdi_files = cdi_files_new(agent->loop, &agent->host, on_surroundings, agent);
     if (!agent->options.explain)
         ask_surroundings(agent);
@@ -466,6 +469,7 @@ static void end(struct agent *agent)
     runtime_free(agent->runtime);
     cdi_files_free(agent->cdi_files);
     kubelet_view_free(agent->kubelet_view);
+    sandboxes_free(agent->sandboxes);
     kube_free(agent->kube);
     node_check_free(agent->node_check);
     publisher_free(agent->publisher);

@@ -43,6 +43,7 @@
 #include "node-agent/recover.h"
 #include "node-agent/reload.h"
 #include "node-agent/runtime.h"
+#include "node-agent/sandboxes.h"
 #include "node-agent/serving.h"
 
 struct agent_options {
@@ -100,6 +101,7 @@ struct agent {
     struct runtime *runtime;
     struct cdi_files *cdi_files;
     struct kubelet_view *kubelet_view;
+    struct sandboxes *sandboxes;
     struct advice advice[ADVICE_KINDS];
     char told_advice[ADVICE_KINDS][sizeof((struct advice *)0)->text];
     struct reload *reload;

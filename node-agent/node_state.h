@@ -29,6 +29,8 @@ struct observed_device {
     struct nv_report report; /* meaningful unless KNOWN_NOT */
     size_t n_holders;        /* processes; all of them, the array is cut at NV_MAX_HOLDERS */
     struct nv_holder holders[NV_MAX_HOLDERS];
+    /* of holders[0], as the container runtime says; name "" = not known, or of no pod. For messages only */
+    struct pod_ref holder_pod;
     size_t n_pods;
     struct pod_ref pods[NODE_MAX_PODS];
     bool acting;         /* a chain of ours is running on it */

@@ -208,6 +208,10 @@ static void make_plan(struct agent *agent)
         d->acting = track && (track->acting || track->ended_seq >= agent->observed_seq);
         d->quarantined = workers_is_quarantined(agent->workers, d->dev.bdf);
     }
+    /* a runtime that never answered would only be one more thing to wait for */
+    sandboxes_fill(agent->sandboxes,
+                   runtime_facts(agent->runtime)->known ? agent->config.cri_socket : "",
+                   agent->observed);
     intent_resolve(&agent->config, &wish, agent->observed, agent->intent);
     struct plan_options options = {
         .busy = agent->config.busy_policy,

@@ -124,13 +124,15 @@ static struct view look(const struct making *in, size_t i)
 static void explain_use(const struct making *in, const struct view *v, char *ret, size_t room)
 {
     const struct observed_device *seen = v->seen;
+    bool pod = *seen->holder_pod.name != '\0';
     if (seen->n_pods > 0)
         (void)snprintf(ret, room, "in use by pod %s/%s%s", seen->pods[0].namespace,
                        seen->pods[0].name, seen->n_pods > 1 ? " and others" : "");
     else if (seen->n_holders > 0)
-        (void)snprintf(ret, room, "in use by %s (pid %d, %s)%s", seen->holders[0].comm,
-                       seen->holders[0].pid, seen->holders[0].what,
-                       seen->n_holders > 1 ? " and others" : "");
+        (void)snprintf(ret, room, "in use by %s (pid %d, %s)%s%.60s%s%.120s%s",
+                       seen->holders[0].comm, seen->holders[0].pid, seen->holders[0].what,
+                       pod ? " of pod " : "", seen->holder_pod.namespace, pod ? "/" : "",
+                       seen->holder_pod.name, seen->n_holders > 1 ? " and others" : "");
     else
         (void)snprintf(ret, room, "it is not known who uses it: %s",
                        *in->observed->unknown_why ? in->observed->unknown_why

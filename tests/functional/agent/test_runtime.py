@@ -107,5 +107,23 @@ def every_kind_of_runtime():
             runtime.stop()
 
 
+def the_pod_of_a_holder_that_kubelet_does_not_list():
+    """As while a VM ends: the device is still open, PodResources has forgotten the pod."""
+    with Bench("h100-pcie") as b:
+        sandbox = os.path.basename(b.dir)  # a part of the holder's command line, as QEMU has "-name sandbox-ID"
+        runtime = Cri(b.root, "../containerd/containerd", "containerd", "--sandbox", f"team/vm-7:kata-qemu-nvidia-gpu-snp:{sandbox}")
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        b.ctl("hold", "0000:18:00.0")
+        b.label(MODE, "on")
+        b.wait_state("waiting-busy")
+        until(lambda: f"the pod is named: {b.condition()}", lambda: "of pod team/vm-7" in b.condition()["message"])
+        assert "pid " in b.condition()["message"], b.condition()
+        b.ctl("release", "0000:18:00.0")
+        b.wait_state("on", ready="true")
+        b.stop_agent()
+        runtime.stop()
+
+
 if __name__ == "__main__":
-    run(the_usual_socket_and_a_kubelet_that_registers_again, every_kind_of_runtime)
+    run(the_pod_of_a_holder_that_kubelet_does_not_list, the_usual_socket_and_a_kubelet_that_registers_again, every_kind_of_runtime)
