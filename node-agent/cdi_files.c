@@ -2,15 +2,14 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/inotify.h>
-#include <unistd.h>
 
 #include "base/auto.h"
+#include "base/dir_watch.h"
 #include "base/log.h"
 
 #define SOON_MS 1000 /* several files are written together, ours too */
 #define AGAIN_MS 60000
+#define UNWATCHED_MS 10000 /* our directory is not there yet, or cannot be watched */
 
 struct cdi_files {
     struct loop *loop;
@@ -18,8 +17,8 @@ struct cdi_files {
     void (*on_change)(void *arg);
     void *arg;
     char *dir; /* "" = nothing is looked at */
-    int inotify_fd;
-    struct loop_fd *source;
+    struct dir_watch *watch;
+    bool watched; /* our directory; the usual ones are absent on many hosts */
     struct loop_timer *timer;
     int64_t due_ms; /* of the timer */
     struct advice advice;
@@ -53,18 +52,6 @@ void cdi_files_judge(const struct cdi_report *report, struct advice *ret)
 
 static void look_in(struct cdi_files *files, int64_t delay_ms);
 
-static void watch_directory(struct cdi_files *files, const char *dir)
-{
-    struct err ignored = ERR_INIT;
-    AUTO_CLOSE int fd = host_open_dir(files->host, dir, &ignored);
-    char path[40]; /* the directory itself, inside the host root */
-    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    if (fd >= 0 && files->inotify_fd >= 0) /* adding one that is there changes nothing */
-        (void)inotify_add_watch(files->inotify_fd, path,
-                                IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE |
-                                    IN_ATTRIB | IN_ONLYDIR);
-}
-
 static void look(struct cdi_files *files)
 {
     const char *dirs[] = {"/etc/cdi", "/var/run/cdi", files->dir};
@@ -72,7 +59,7 @@ static void look(struct cdi_files *files)
     struct err err = ERR_INIT;
     struct advice now;
     for (size_t i = 0; i < ARRAY_LEN(dirs); i++) /* first: nothing is missed in between */
-        watch_directory(files, dirs[i]);
+        files->watched = dir_watch_add(files->watch, dirs[i]); /* ours is the last one */
     if (cdi_check_dirs(files->host, dirs, ARRAY_LEN(dirs), &report, &err) < 0 &&
         strcmp(files->error, err.msg) != 0) {
         log_warning("the CDI files of others cannot be looked at", "error", err.msg, NULL);
@@ -91,7 +78,7 @@ static void on_due(void *arg)
     struct cdi_files *files = arg;
     files->timer = NULL;
     look(files);
-    look_in(files, AGAIN_MS);
+    look_in(files, files->watched ? AGAIN_MS : UNWATCHED_MS);
 }
 
 static void look_in(struct cdi_files *files, int64_t delay_ms)
@@ -104,13 +91,9 @@ static void look_in(struct cdi_files *files, int64_t delay_ms)
     files->timer = loop_add_timer(files->loop, delay_ms, on_due, files);
 }
 
-static void on_inotify(void *arg, int fd, uint32_t events)
+static void on_directory(void *arg)
 {
     struct cdi_files *files = arg;
-    char buf[4096] __attribute__((aligned(8)));
-    (void)events;
-    while (read(fd, buf, sizeof buf) > 0) {
-    }
     look_in(files, SOON_MS);
 }
 
@@ -120,9 +103,7 @@ struct cdi_files *cdi_files_new(struct loop *loop, const struct host *host,
     struct cdi_files *files = xcalloc(1, sizeof *files);
     *files = (struct cdi_files){.loop = loop, .host = host, .on_change = on_change, .arg = arg};
     files->dir = xstrdup("");
-    files->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    if (files->inotify_fd >= 0) /* else the look of every minute remains */
-        files->source = loop_add_fd(loop, files->inotify_fd, EPOLLIN, on_inotify, files);
+    files->watch = dir_watch_new(files->loop, files->host, on_directory, files);
     return files;
 }
 
@@ -131,9 +112,7 @@ void cdi_files_free(struct cdi_files *files)
     if (!files)
         return;
     loop_cancel(files->timer);
-    loop_remove_fd(files->source);
-    if (files->inotify_fd >= 0)
-        (void)close(files->inotify_fd);
+    dir_watch_free(files->watch);
     free(files->dir);
     free(files);
 }

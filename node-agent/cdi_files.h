@@ -1,9 +1,9 @@
 /* Watches the CDI files of others. One that no consumer accepts fails every pod with a GPU on the node, ours too: Kata's
  * shims and the container runtimes read all files of a directory, and refuse all for one.
  *
- * Looked at soon after the start, a second after something changed in one of the directories (inotify), and every minute:
- * a directory may be made later, or not be watchable. Only what is not ours and a CDI_ERROR counts; "ccnode cdi check" and
- * "ccnode preflight" tell the rest.
+ * Looked at soon after the start, a second after something changed in one of the directories (inotify), and every minute
+ * (10 s while our directory cannot be watched): a directory may be made later. Only what is not ours and a CDI_ERROR
+ * counts; "ccnode cdi check" and "ccnode preflight" tell the rest.
  */
 #ifndef CCN_AGENT_CDI_FILES_H
 #define CCN_AGENT_CDI_FILES_H

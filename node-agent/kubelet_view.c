@@ -4,17 +4,17 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/inotify.h>
 #include <unistd.h>
 
 #include "base/auto.h"
+#include "base/dir_watch.h"
 #include "base/log.h"
 #include "node-agent/kubelet/pod_resources.h"
 
 #define SOON_MS 1000
 #define AGAIN_MS 60000
-#define SUSPECT_MS 2000 /* ours may be missing for a moment only: a list is under way */
+#define UNWATCHED_MS 10000 /* the plugin directory cannot be watched */
+#define SUSPECT_MS 2000    /* ours may be missing for a moment only: a list is under way */
 #define ANSWER_MS 5000
 #define TAKE_BACK_TIMES 3
 #define PEACE_MS 600000 /* as long without a rival, and the tries are counted anew */
@@ -25,14 +25,18 @@ struct kubelet_view {
     struct pod_resources_query *list_query, *get_query;
     struct loop_timer *timer;
     int64_t due_ms; /* of the timer */
-    int inotify_fd;
-    struct loop_fd *source;
+    struct dir_watch *watch;
+    bool watched;
+    unsigned left;  /* of after_change_ms */
     bool get_asked; /* of this kubelet */
     bool suspect;   /* ours were missing at the last look */
     unsigned taken_back;
     int64_t rival_ms; /* when one was seen last; 0 = never */
     struct advice rival, get;
 };
+
+/* A plugin makes its socket first and registers then, perhaps after a while. The last look comes first. */
+static const int after_change_ms[] = {10000, 3000};
 
 static void look_in(struct kubelet_view *view, int64_t delay_ms);
 
@@ -127,27 +131,22 @@ static void on_list(void *arg, int r, const struct pod_list *list, const struct 
     else if (r == 0 && seen == SERVING_AS_OFFERED)
         set_advice(view, &view->rival, &none);
     view->suspect = seen == SERVING_MISSING;
-    look_in(view, seen == SERVING_AS_OFFERED ? AGAIN_MS : SUSPECT_MS << view->taken_back);
+    if (seen != SERVING_AS_OFFERED)
+        look_in(view, (int64_t)SUSPECT_MS << view->taken_back);
+    else if (view->left > 0)
+        look_in(view, after_change_ms[--view->left]);
+    else
+        look_in(view, view->watched ? AGAIN_MS : UNWATCHED_MS);
 }
 
 /* ---- asking ---- */
-
-static void watch_directory(struct kubelet_view *view)
-{
-    struct err ignored = ERR_INIT;
-    AUTO_CLOSE int fd = host_open_dir(view->options.host, view->directory, &ignored);
-    char path[40]; /* the directory itself, inside the host root */
-    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    if (fd >= 0 && view->inotify_fd >= 0) /* adding one that is there changes nothing */
-        (void)inotify_add_watch(view->inotify_fd, path, IN_CREATE | IN_DELETE | IN_ONLYDIR);
-}
 
 static void on_due(void *arg)
 {
     struct kubelet_view *view = arg;
     const struct kubelet_view_options *o = &view->options;
     view->timer = NULL;
-    watch_directory(view);
+    view->watched = dir_watch_add(view->watch, view->directory);
     if (!view->list_query)
         view->list_query =
             pod_resources_allocatable(o->rpc, o->host, view->socket, ANSWER_MS, on_list, view);
@@ -166,13 +165,10 @@ static void look_in(struct kubelet_view *view, int64_t delay_ms)
     view->timer = loop_add_timer(view->options.loop, delay_ms, on_due, view);
 }
 
-static void on_inotify(void *arg, int fd, uint32_t events)
+static void on_directory(void *arg)
 {
     struct kubelet_view *view = arg;
-    char buf[4096] __attribute__((aligned(8)));
-    (void)events;
-    while (read(fd, buf, sizeof buf) > 0) {
-    }
+    view->left = ARRAY_LEN(after_change_ms);
     look_in(view, SOON_MS);
 }
 
@@ -190,9 +186,7 @@ struct kubelet_view *kubelet_view_new(const struct kubelet_view_options *options
     view->options = *options;
     view->socket = xstrdup("");
     view->directory = xstrdup("");
-    view->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    if (view->inotify_fd >= 0) /* else the look of every minute remains */
-        view->source = loop_add_fd(options->loop, view->inotify_fd, EPOLLIN, on_inotify, view);
+    view->watch = dir_watch_new(view->options.loop, view->options.host, on_directory, view);
     return view;
 }
 
@@ -210,9 +204,7 @@ void kubelet_view_free(struct kubelet_view *view)
     if (!view)
         return;
     forget_questions(view);
-    loop_remove_fd(view->source);
-    if (view->inotify_fd >= 0)
-        (void)close(view->inotify_fd);
+    dir_watch_free(view->watch);
     free(view->socket);
     free(view->directory);
     free(view);

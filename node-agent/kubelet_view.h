@@ -6,8 +6,8 @@
  *   It is told and the resource registered again, TAKE_BACK_TIMES at most in a row: two that fight serve nobody.
  * - Kata's cold-plug asks PodResources Get, which kubelets before 1.34 do not have or have switched off (REF-K M-PR-2).
  *
- * Asked soon after kubelet accepted a resource, a second after a file came or went in the plugin directory, and every
- * minute. A kubelet that does not answer: nothing is claimed.
+ * Asked soon after kubelet accepted a resource, 1, 4 and 14 s after a file came or went in the plugin directory, and
+ * every minute. A kubelet that does not answer: nothing is claimed.
  */
 #ifndef CCN_AGENT_KUBELET_VIEW_H
 #define CCN_AGENT_KUBELET_VIEW_H

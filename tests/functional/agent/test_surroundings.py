@@ -33,7 +33,7 @@ def truth_goes_on(b):
 def broken_cdi_file_of_somebody_else():
     with Bench("h100-pcie", config='mode: { default: "on" }\n') as b:
         old = put(b, "/etc/cdi/old-tool.yaml", "cdiVersion: 0.5.0\nkind: vendor.com/gpu\ndevices: [\n")
-        put(b, "/etc/cdi/fine.json", '{"cdiVersion":"0.5.0","kind":"vendor.com/nic","devices":[{"name":"a",'
+        put(b, "/var/run/cdi/fine.json", '{"cdiVersion":"0.5.0","kind":"vendor.com/nic","devices":[{"name":"a",'
             '"containerEdits":{"env":["A=b"]}}]}')
         b.start_agent()
         b.wait_state("on", ready="true")
