@@ -35,7 +35,7 @@ struct cli_options {
     const char *config_path, *host_root;
     const char *driver; /* bind; "auto" */
     const char *dir;    /* cdi; NULL: from the configuration */
-    bool json, knobs, dry_run, no_reset;
+    bool json, knobs, dry_run, no_reset, check;
     bool wait_when_busy;
     int64_t wait_ms; /* -1: for ever */
     bool log_level_given, log_format_given;

@@ -24,6 +24,7 @@ enum option_id {
     OPT_DRIVER,
     OPT_DIR,
     OPT_OUTPUT,
+    OPT_CHECK,
 };
 
 enum {
@@ -33,7 +34,8 @@ enum {
     USE_WHEN_BUSY = 8,
     USE_DRIVER = 16,
     USE_DIR = 32,
-    USE_OUTPUT = 64
+    USE_OUTPUT = 64,
+    USE_CHECK = 128
 };
 
 static const struct cli_command commands[] = {
@@ -57,8 +59,8 @@ static const struct cli_command commands[] = {
     {"names", "names", "device id -> resource name", USE_OUTPUT, false, false, true, cmd_names},
     {"preflight", "preflight", "every condition of the host that matters, with its cure",
      USE_OUTPUT, false, false, true, cmd_preflight},
-    {"status", "status", "what the running agent is doing, per device", USE_OUTPUT, false, false,
-     false, cmd_status},
+    {"status", "status", "what the running agent is doing, per device", USE_OUTPUT | USE_CHECK,
+     false, false, false, cmd_status},
 };
 
 const struct cli_command *cli_commands(size_t *n)
@@ -102,6 +104,10 @@ static const struct option_row rows[] = {
      USE_DIR,
      "DIR",
      "this directory; default: cdi.directory, and for check /etc/cdi and /var/run/cdi"},
+    {{"check", no_argument, NULL, OPT_CHECK},
+     USE_CHECK,
+     NULL,
+     "exit status 1, and why, unless the node is as it was ordered to be"},
     {{"config", required_argument, NULL, OPT_CONFIG},
      0,
      "FILE",
@@ -224,6 +230,9 @@ static int take_option(int id, const char *value, struct cli_options *ret)
         return CLI_OK;
     case OPT_DRY_RUN:
         ret->dry_run = true;
+        return CLI_OK;
+    case OPT_CHECK:
+        ret->check = true;
         return CLI_OK;
     case OPT_NO_RESET:
         ret->no_reset = true;

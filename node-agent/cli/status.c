@@ -108,6 +108,31 @@ static void device_row(struct table *table, struct json_object *device)
                strstr(reason, user) ? "" : user);
 }
 
+/* Reasons of the condition with which nothing is left to do (publish.c). Kubelet's refusal has a reason of its own. */
+static bool is_in_order(const char *reason)
+{
+    static const char *const good[] = {"Ready", "NotConfidential", "ContainerWorkload", "HandsOff",
+                                       "StandingBack"};
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        if (strcmp(reason, good[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* For scripts and `helm test`. */
+static int check(struct json_object *root)
+{
+    struct json_object *condition = NULL;
+    (void)json_object_object_get_ex(root, "condition", &condition);
+    const char *reason = condition ? text_of(condition, "reason") : "";
+    if (is_in_order(reason))
+        return CLI_OK;
+    return cli_complain(CLI_FAILED, "the node is not in order: %s: %s",
+                        *reason ? reason : "the agent has not looked yet",
+                        condition ? text_of(condition, "message") : "");
+}
+
 int cmd_status(struct cli *cli)
 {
     struct json_object *root = read_status(cli);
@@ -118,9 +143,10 @@ int cmd_status(struct cli *cli)
         return cli_complain(CLI_FAILED, "the agent that wrote " STATUS_DIR "/" STATUS_FILE
                                         " no longer runs; see its log for why it ended");
     }
+    int r = cli->options.check ? check(root) : CLI_OK;
     if (cli->options.json) {
         json_print(root, stdout);
-        return CLI_OK;
+        return r;
     }
     print_head(root);
     struct table table;
@@ -130,5 +156,5 @@ int cmd_status(struct cli *cli)
         device_row(&table, json_object_array_get_idx(devices, i));
     table_print(&table, stdout);
     json_object_put(root);
-    return CLI_OK;
+    return r;
 }

@@ -119,6 +119,9 @@ class Chapter:
         assert "WaitingForPods" in self.events(), self.events()
         assert self.sim.resets() == before, "a GPU was reset while a pod of the node waits"
         assert self.cluster.held("cuda") == device, "the pod's device was taken"
+        p = self.helm_test(check=False)
+        said = self.cluster.kubectl("logs", "-n", NAMESPACE, f"{self.release.name}-test", "-c", "status", check=False)
+        assert p.returncode != 0 and "not in order: WaitingForPods" in said.stdout, (p.stdout, said.stdout, said.stderr)
         self.cluster.kubectl("delete", "pod", "cuda", "--now")
         until("ppcie after the pod ended", lambda: agent_states(self.cluster) == ("ppcie", "true"), 60)
 
@@ -152,8 +155,8 @@ class Chapter:
         count = fence.check(self.cluster, NAMESPACE, self.release.name, self.release.pod())
         print(f"        {count} requests with the agent's own token")
 
-    def helm_test(self):
-        self.cluster.run("helm", "test", self.release.name, "-n", NAMESPACE, "--timeout", "60s")
+    def helm_test(self, check=True):
+        return self.cluster.run("helm", "test", self.release.name, "-n", NAMESPACE, "--timeout", "60s", check=check)
 
     def uninstalls(self):
         drivers = [d["driver"] for d in json.loads(self.sim.ccnode("list", "-o", "json"))]

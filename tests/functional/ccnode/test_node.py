@@ -113,6 +113,7 @@ def test_status_of_the_agent():
             s = state()
             same({d["mode"] for d in s["devices"] if d["kind"] == "gpu"}, {"on"})
             same(s["pid"], agent.process.pid)
+            h.run("status", "--check", code=OK)
             text = h.run("status", code=OK).out
             for bdf in h.list():
                 assert bdf in text, text
@@ -125,6 +126,13 @@ def test_status_of_the_agent():
             for name in files:
                 with open(h.root + "/var/run/cdi/" + name) as f:
                     same(json.loads(f.read().partition("\n")[2]), printed[name], "agent and ccnode name devices alike")
+            held = next(iter(h.list("gpus")))
+            h.hold(held)
+            h.put("/etc/ccnode/ccnode.yaml", 'http: { listen: "127.0.0.1:0" }\nmode: { default: "off" }\ndevicePlugin: { enabled: false }\n')
+            until("not in order", lambda: "WaitingForPods" in h.run("status", "--check", "-o", "json").err)
+            a = h.run("status", "--check", code=FAILED)
+            assert "not in order: WaitingForPods" in a.err and held in a.err and held in a.out, a.err
+            h.run("status", code=OK)
         same(h.run("status").code, FAILED)
 
 
