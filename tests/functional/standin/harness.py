@@ -122,12 +122,14 @@ class Watch:
         event = json.loads(line)
         return event["type"], event["object"]
 
-    def quiet(self, seconds=0.2, bookmarks=0):
-        """Nothing comes but so many bookmarks."""
+    def quiet(self, seconds=0.2, known=0):
+        """Nothing comes but bookmarks of the version that is known already: they were under way, however many."""
         self.connection.sock.settimeout(seconds)
         try:
-            while json.loads(line := self.answer.readline())["type"] == "BOOKMARK" and bookmarks > 0:
-                bookmarks -= 1
+            while True:
+                event = json.loads(line := self.answer.readline())
+                if event["type"] != "BOOKMARK" or int(event["object"]["metadata"]["resourceVersion"]) > known:
+                    break
         except (TimeoutError, socket.timeout):
             return True
         raise AssertionError(f"unexpected: {line!r}")
