@@ -68,7 +68,10 @@ struct loop {
     struct loop_timer *timers;
     struct loop_child *children;
     struct signal_source *signals;
-    pthread_mutex_t lock; /* guards jobs */
+    pthread_mutex_t lock; /* guards jobs, turn and wakes_at_ms */
+    pthread_cond_t given_back;
+    enum { AWAKE, ASLEEP, BORROWED } turn;
+    int64_t wakes_at_ms; /* the timer that it sleeps for */
     struct job *jobs, **jobs_end;
 };
 
@@ -116,6 +119,7 @@ struct loop *loop_new(int64_t (*now_ms)(void *arg), void *clock_arg)
         abort(); /* no descriptors left at start: nothing can be done without a loop */
     loop->jobs_end = &loop->jobs;
     (void)pthread_mutex_init(&loop->lock, NULL);
+    (void)pthread_cond_init(&loop->given_back, NULL);
     (void)loop_add_fd(loop, loop->wake_fd, EPOLLIN, run_jobs, loop);
     return loop;
 }
@@ -317,6 +321,51 @@ struct loop_child *loop_add_child(struct loop *loop, pid_t pid,
     return child;
 }
 
+static void wake(struct loop *loop)
+{
+    uint64_t one = 1;
+    ssize_t n = write(loop->wake_fd, &one, sizeof one); /* a full counter wakes as well */
+    (void)n;
+}
+
+bool loop_borrow(struct loop *loop)
+{
+    (void)pthread_mutex_lock(&loop->lock);
+    bool mine = loop->turn == ASLEEP;
+    if (mine)
+        loop->turn = BORROWED;
+    (void)pthread_mutex_unlock(&loop->lock);
+    return mine;
+}
+
+void loop_give_back(struct loop *loop)
+{
+    bool due = loop->stop || (loop->timers && loop->timers->due_ms < loop->wakes_at_ms);
+    (void)pthread_mutex_lock(&loop->lock);
+    loop->turn = ASLEEP;
+    (void)pthread_cond_signal(&loop->given_back);
+    (void)pthread_mutex_unlock(&loop->lock);
+    if (due) /* it sleeps for longer than it may now */
+        wake(loop);
+}
+
+static void fall_asleep(struct loop *loop)
+{
+    (void)pthread_mutex_lock(&loop->lock);
+    loop->wakes_at_ms = loop->timers ? loop->timers->due_ms : INT64_MAX;
+    loop->turn = ASLEEP;
+    (void)pthread_mutex_unlock(&loop->lock);
+}
+
+static void wake_up(struct loop *loop)
+{
+    (void)pthread_mutex_lock(&loop->lock);
+    while (loop->turn == BORROWED)
+        (void)pthread_cond_wait(&loop->given_back, &loop->lock);
+    loop->turn = AWAKE;
+    (void)pthread_mutex_unlock(&loop->lock);
+}
+
 void loop_post(struct loop *loop, void (*cb)(void *arg), void *arg)
 {
     struct job *job = xcalloc(1, sizeof *job);
@@ -325,9 +374,7 @@ void loop_post(struct loop *loop, void (*cb)(void *arg), void *arg)
     *loop->jobs_end = job;
     loop->jobs_end = &job->next;
     (void)pthread_mutex_unlock(&loop->lock);
-    uint64_t one = 1;
-    ssize_t n = write(loop->wake_fd, &one, sizeof one); /* a full counter wakes as well */
-    (void)n;
+    wake(loop);
 }
 
 static int wait_limit(const struct loop *loop, int timeout_ms)
@@ -345,7 +392,10 @@ static int wait_limit(const struct loop *loop, int timeout_ms)
 void loop_run_once(struct loop *loop, int timeout_ms)
 {
     struct epoll_event events[64];
-    int n = epoll_wait(loop->epoll_fd, events, ARRAY_LEN(events), wait_limit(loop, timeout_ms));
+    int limit = wait_limit(loop, timeout_ms);
+    fall_asleep(loop);
+    int n = epoll_wait(loop->epoll_fd, events, ARRAY_LEN(events), limit);
+    wake_up(loop);
     for (int i = 0; i < n && !loop->stop; i++) {
         struct loop_fd *source = events[i].data.ptr;
         if (!source->removed)
@@ -393,6 +443,7 @@ void loop_free(struct loop *loop)
     }
     (void)close(loop->wake_fd);
     (void)close(loop->epoll_fd);
+    (void)pthread_cond_destroy(&loop->given_back);
     (void)pthread_mutex_destroy(&loop->lock);
     free(loop);
 }

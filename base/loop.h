@@ -7,6 +7,7 @@
 #ifndef CCN_BASE_LOOP_H
 #define CCN_BASE_LOOP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -57,6 +58,15 @@ struct loop_child *loop_add_child(struct loop *loop, pid_t pid,
  * Whoever starts a child in such a process watches it before the loop runs again, else its status is lost.
  */
 int loop_reap_orphans(struct loop *loop, struct err *err);
+
+/**
+ * loop_borrow() - from another thread: be the loop's thread for a moment
+ * Possible only while the loop sleeps, and it does not wake before loop_give_back(): whoever gets it runs callbacks of the
+ * loop's things as if the loop had called them, and spares two switches between threads. Never waits.
+ * Return: false when the loop is awake: use loop_post() then.
+ */
+bool loop_borrow(struct loop *loop);
+void loop_give_back(struct loop *loop);
 
 /* loop_post() - from any thread: run cb(arg) on the loop's thread, in order. */
 void loop_post(struct loop *loop, void (*cb)(void *arg), void *arg);

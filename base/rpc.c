@@ -1,5 +1,7 @@
 /* The relay: one thread that waits for gRPC and hands what is done to the loop. gRPC core does I/O only while
- * somebody waits in the completion queue, and offers no descriptor that a loop could watch. */
+ * somebody waits in the completion queue, and offers no descriptor that a loop could watch. A unary call that comes while
+ * the loop sleeps is answered by the relay itself, with the loop borrowed: the way to the loop and back would cost two
+ * switches between threads, more than all the rest of the call. */
 #include "base/rpc.h"
 
 #include <errno.h>
@@ -54,25 +56,8 @@ void rpc_eager(struct rpc *rpc, int change)
         wake(rpc);
 }
 
-static void *relay(void *arg)
+static void run_ready(struct rpc *rpc)
 {
-    struct rpc *rpc = arg;
-    for (;;) {
-        grpc_event event =
-            grpc_completion_queue_next(rpc->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
-        if (event.type == GRPC_QUEUE_SHUTDOWN)
-            return NULL;
-        rpc_deliver(rpc, event.tag, event.success);
-    }
-}
-
-static void dispatch(void *arg, int fd, uint32_t events)
-{
-    struct rpc *rpc = arg;
-    (void)events;
-    uint64_t n;
-    if (read(fd, &n, sizeof n) != sizeof n)
-        return;
     (void)pthread_mutex_lock(&rpc->lock);
     struct rpc_tag *tag = rpc->ready;
     rpc->woken = false;
@@ -84,6 +69,48 @@ static void dispatch(void *arg, int fd, uint32_t events)
         tag->fn(tag->owner, tag->ok);
         tag = next;
     }
+}
+
+/* What waits already is the loop's, in its order, except lazy ends of such calls, which go along. */
+static bool run_here(struct rpc *rpc, struct rpc_tag *tag, bool ok)
+{
+    if (!tag->here || !loop_borrow(rpc->loop))
+        return false;
+    (void)pthread_mutex_lock(&rpc->lock);
+    bool mine = !rpc->woken && rpc->eager == 0;
+    if (mine) {
+        tag->ok = ok;
+        tag->next = NULL;
+        *rpc->ready_end = tag;
+        rpc->ready_end = &tag->next;
+    }
+    (void)pthread_mutex_unlock(&rpc->lock);
+    if (mine)
+        run_ready(rpc);
+    loop_give_back(rpc->loop);
+    return mine;
+}
+
+static void *relay(void *arg)
+{
+    struct rpc *rpc = arg;
+    for (;;) {
+        grpc_event event =
+            grpc_completion_queue_next(rpc->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+        if (event.type == GRPC_QUEUE_SHUTDOWN)
+            return NULL;
+        if (!run_here(rpc, event.tag, event.success))
+            rpc_deliver(rpc, event.tag, event.success);
+    }
+}
+
+static void dispatch(void *arg, int fd, uint32_t events)
+{
+    struct rpc *rpc = arg;
+    (void)events;
+    uint64_t n;
+    if (read(fd, &n, sizeof n) == sizeof n)
+        run_ready(rpc);
 }
 
 struct rpc *rpc_new(struct loop *loop, struct err *err)

@@ -1,7 +1,8 @@
 /* gRPC over unix sockets: a server for kubelet, calls to kubelet and to the container runtime. Bytes in, bytes out.
  *
- * Built on gRPC core's C API (libgrpc_unsecure). One relay thread waits for gRPC and does nothing but hand events to
- * the loop; every callback below runs on the loop's thread, and every function is called there.
+ * Built on gRPC core's C API (libgrpc_unsecure). One relay thread waits for gRPC and hands events to the loop; every callback
+ * below runs on the loop's thread, and every function is called there. One exception that no callback need care for: while
+ * the loop sleeps, the relay borrows it (loop_borrow()) and runs rpc_method.unary itself; never are two of them at once.
  *
  * What gRPC core would do wrong is kept away from it: it never sees a path. We bind, listen, connect and unlink
  * ourselves, below the host root, also where the whole path is longer than sun_path (107 bytes, unix(7)), and unlink only

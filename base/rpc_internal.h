@@ -15,6 +15,7 @@ struct rpc_tag {
     void *owner;
     bool ok;
     bool lazy; /* nobody waits for it: it goes along with the next one that matters */
+    bool here; /* the relay thread may run it itself while the loop sleeps: unary calls */
 };
 
 struct rpc {

@@ -148,7 +148,7 @@ static void answer_call(struct rpc_server *server, grpc_call *call, struct rpc_a
 {
     struct unary *u = xcalloc(1, sizeof *u);
     *u = (struct unary){.server = server, .call = call};
-    u->tag = (struct rpc_tag){.fn = unary_done, .owner = u, .lazy = true};
+    u->tag = (struct rpc_tag){.fn = unary_done, .owner = u, .lazy = true, .here = true};
     server->held++;
     answer->text[sizeof answer->text - 1] = '\0';
     grpc_slice text = grpc_slice_from_copied_string(answer->text);
@@ -452,10 +452,12 @@ static void make_server(struct rpc_server *server)
     for (size_t i = 0; i < server->n_slots; i++) {
         struct slot *slot = &server->slots[i];
         *slot = (struct slot){.server = server};
-        slot->tag = (struct rpc_tag){.fn = call_arrived, .owner = slot};
+        slot->tag = (struct rpc_tag){
+            .fn = call_arrived, .owner = slot, .here = slot->method && slot->method->unary};
         if (i == service->n_methods)
             break;
         slot->method = &service->methods[i];
+        slot->tag.here = slot->method->unary != NULL;
         slot->registered = grpc_server_register_method(
             server->server, slot->method->path, NULL, GRPC_SRM_PAYLOAD_READ_INITIAL_BYTE_BUFFER, 0);
     }
