@@ -102,7 +102,7 @@ class Cluster:
 
     def held(self, pod):
         """Device ids that kubelet's PodResources names for the pod. (The tool's answer also has what is allocatable.)"""
-        listed = json.loads(self.run("testtool", "podresources"))["list"]["pod_resources"]
+        listed = json.loads(self.run("testtool", "podresources"))["list"].get("pod_resources", [])  # none while kubelet starts
         return [i for p in listed if p["name"] == pod for c in p.get("containers", []) for d in c.get("devices", [])
                 for i in d["device_ids"]]
 
