@@ -150,6 +150,7 @@ class Figures:
 
     def admission(self):
         """kubelet's own histogram of the calls; its first bucket ends at 5 ms. Comes after memory(): the agent has been idle."""
+        set_mode(self.cluster, "on")
         _, total, count = self.allocations()
         self.admit("first", self.resource, 1, 1)
         _, now, calls = self.allocations()
