@@ -189,7 +189,7 @@ static bool is_waiting(const struct making *in, const struct view *v, struct dev
     }
     if (seen->retry_at_ms > in->options->now_ms) {
         int64_t left = (seen->retry_at_ms - in->options->now_ms + 999) / 1000;
-        decide(plan, DECISION_WAIT, "tried again in %lld s after: %.180s", (long long)left,
+        decide(plan, DECISION_WAIT, "tried again in %lld s after: %s", (long long)left,
                *seen->error ? seen->error : "a failure");
         return true;
     }

@@ -51,7 +51,7 @@ struct device_plan {
         serve; /* may be offered while this plan is carried out: verified, bound, not about to change */
     bool
         evict; /* BUSY: its pods are to be evicted, by policy, for a change that is known to be needed */
-    char reason[256]; /* for BUSY, REFUSED, WAIT: who or what, and the cure */
+    char reason[704]; /* for BUSY, REFUSED, WAIT: who or what, and the cure */
     size_t n_steps;
     struct plan_step steps[PLAN_MAX_STEPS];
     size_t

@@ -204,10 +204,16 @@ static void a_failed_device_waits_and_the_others_go_on(void **state)
     make_node(&node, 2, 0);
     node.devices[0].retry_at_ms = options.now_ms + 5000;
     node.devices[0].failures = 1;
+    (void)snprintf(
+        node.devices[0].error, sizeof node.devices[0].error, "query: %.500s; the cure",
+        "................................................................................"
+        "................................................................................"
+        "................................................................................");
     node.devices[1].quarantined = true;
     want(CC_MODE_ON, CC_MODE_OFF);
     make();
     assert_int_equal(plan.devices[0].decision, DECISION_WAIT);
+    assert_non_null(strstr(plan.devices[0].reason, "the cure"));
     assert_int_equal(plan.devices[1].decision, DECISION_WAIT);
     options.now_ms += 6000;
     make();
