@@ -40,7 +40,8 @@ void cdi_files_judge(const struct cdi_report *report, struct advice *ret)
         if (told == 2)
             more++;
         else if (told++ == 0)
-            advice_add(ret, "no pod with a GPU can start while %.160s%s is broken: %.160s (%.120s)",
+            advice_add(ret,
+                       "Kata starts no pod with a GPU while %.160s%s is broken: %.160s (%.120s)",
                        f->file, line, f->cause, f->cure);
         else
             advice_add(ret, "likewise %.80s%s: %.60s", f->file, line, f->cause);
