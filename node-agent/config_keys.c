@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/auto.h"
+#include "node-agent/gpu/selectors.h"
 
 static const struct word mode_words[] = {
     {"on", CC_MODE_ON},
@@ -129,12 +130,14 @@ static const char *check_listen(const char *text)
     return NULL;
 }
 
-/* Whether a selector matches something is not a matter of the file; that it could is. */
+/* Whether a selector matches something is not a matter of the file; that it could is. A mistyped one in devices.exclude
+ * would name nothing, and the device be switched and reset. */
 static const char *check_selector(const char *text)
 {
-    if (*text && strspn(text, "0123456789abcdefABCDEFgpusnvwitch:.[]") == strlen(text))
-        return NULL;
-    return "a device selector: gpus, nvswitches, gpus[0], gpus[0:4], a BDF, or vendor:device";
+    return selectors_is_one(text) ? NULL
+                                  : "one device selector: gpus, nvswitches, gpus[0], gpus[0:4], a "
+                                    "BDF (0000:18:00.0) or "
+                                    "a part of it, or vendor:device (10de:2331)";
 }
 
 static const char *check_device_or_id(const char *text)

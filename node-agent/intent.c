@@ -1,6 +1,7 @@
 #include "node-agent/intent.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <json-c/json.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -8,6 +9,7 @@
 
 #include "base/auto.h"
 #include "node-agent/gpu/selectors.h"
+#include "node-agent/managed.h"
 
 #define ANNOTATION_MAX_BYTES (16 * 1024)
 #define ALLOWED_MODES "on, off, devtools, ppcie"
@@ -112,17 +114,27 @@ static void resolve_workload(struct resolving *in, enum workload *ret)
     }
 }
 
-static void mark_managed(struct resolving *in, const struct config_list *list, bool managed)
+static void mark_managed(struct resolving *in)
 {
+    bool managed[NV_MAX_DEVICES];
+    struct err err = ERR_INIT;
+    if (managed_mark(in->config, in->devices, in->observed->n, managed, &err) < 0)
+        complain(in->ret, "InvalidDevices", "configuration: %s", err.msg);
+    for (size_t d = 0; d < in->observed->n; d++)
+        in->ret->devices[d].managed = managed[d];
+}
+
+/* Partitions are a preference only; what is wrong with one is told and changes nothing else. */
+static void check_partitions(struct resolving *in)
+{
+    const struct config_map *partitions = &in->config->partitions;
     bool named[NV_MAX_DEVICES];
-    for (size_t i = 0; i < list->n; i++) {
+    for (size_t i = 0; i < partitions->n; i++) {
         struct err err = ERR_INIT;
-        if (match(in, list->items[i], named, &err) < 0)
-            continue; /* names nothing on this node: fine, one file may serve many kinds of node */
-        for (size_t d = 0; d < in->observed->n; d++) {
-            if (named[d])
-                in->ret->devices[d].managed = managed;
-        }
+        int r = match(in, partitions->pairs[i].key, named, &err);
+        if (r < 0 && r != -ENODEV)
+            complain(in->ret, "InvalidDevices",
+                     "configuration: devicePlugin.partitions: %s; the entry is not used", err.msg);
     }
 }
 
@@ -358,9 +370,9 @@ void intent_resolve(const struct config *config, const struct node_wish *node,
     enum workload workload;
     resolve_workload(&in, &workload);
     if (!ret->hands_off) {
-        mark_managed(&in, &config->include, true);
-        mark_managed(&in, &config->exclude, false);
+        mark_managed(&in);
         resolve_modes(&in, workload);
+        check_partitions(&in);
     }
     if (ret->stand_back.mode) {
         hold_all(&in);

@@ -11,6 +11,7 @@
 #include "node-agent/cli/cli.h"
 #include "node-agent/gpu/lock.h"
 #include "node-agent/gpu/selectors.h"
+#include "node-agent/managed.h"
 #include "node-agent/status.h"
 
 static void say(const char *prefix, const char *fmt, va_list args)
@@ -122,19 +123,6 @@ int cli_look(struct cli *cli, bool users, struct err *err)
 
 /* ---- which devices ---- */
 
-static void mark(const struct cli *cli, const char *text, const struct nv_device *devices,
-                 bool *flags, bool value)
-{
-    bool named[NV_MAX_DEVICES] = {false};
-    struct err ignored =
-        ERR_INIT; /* an entry of the configuration that names nothing today is fine */
-    if (selectors_match(text, devices, cli->observed.n, named, &ignored) <= 0)
-        return;
-    for (size_t i = 0; i < cli->observed.n; i++)
-        if (named[i])
-            flags[i] = value;
-}
-
 static struct nv_device *devices_of(const struct cli *cli)
 {
     struct nv_device *devices = xcalloc(cli->observed.n + 1, sizeof *devices);
@@ -145,13 +133,11 @@ static struct nv_device *devices_of(const struct cli *cli)
 
 void cli_managed(const struct cli *cli, bool ret[static NV_MAX_DEVICES])
 {
-    const struct config *config = &cli->config;
+    struct err err = ERR_INIT;
     AUTO_FREE struct nv_device *devices = devices_of(cli);
     memset(ret, 0, NV_MAX_DEVICES * sizeof *ret);
-    for (size_t i = 0; i < config->include.n; i++)
-        mark(cli, config->include.items[i], devices, ret, true);
-    for (size_t i = 0; i < config->exclude.n; i++)
-        mark(cli, config->exclude.items[i], devices, ret, false);
+    if (managed_mark(&cli->config, devices, cli->observed.n, ret, &err) < 0)
+        cli_warn("configuration: %s", err.msg);
 }
 
 int cli_choose(struct cli *cli)

@@ -56,7 +56,7 @@ static bool parse_slice(const char *text, long *from, long *to)
         if (!p)
             return false;
     }
-    return p[0] == ']' && p[1] == '\0';
+    return p[0] == ']' && p[1] == '\0' && *from < *to;
 }
 
 static int match_kind(const struct matching *in, enum nv_kind kind, const char *slice)
@@ -107,13 +107,26 @@ static int match_ids(const struct matching *in, unsigned long vendor, unsigned l
                      : err_set(in->err, ENODEV, "no device of this node is a %.60s", in->one);
 }
 
+/* "18:00.0", "0000:18", …: what an address could have in it. Domains have up to eight digits. */
+static bool is_part_of_bdf(const char *text)
+{
+    static const char shape[] = "xxxxxxxx:xx:xx.x";
+    for (const char *s = shape; *s; s++) {
+        size_t i = 0;
+        while (text[i] && s[i] &&
+               (s[i] == 'x' ? isxdigit((unsigned char)text[i]) : text[i] == s[i]))
+            i++;
+        if (!text[i])
+            return true;
+    }
+    return false;
+}
+
 static int match_bdf(const struct matching *in)
 {
     size_t first = in->n;
-    for (const char *p = in->one; *p; p++) {
-        if (!isxdigit((unsigned char)*p) && *p != ':' && *p != '.')
-            return no_selector(in);
-    }
+    if (!is_part_of_bdf(in->one))
+        return no_selector(in);
     for (size_t i = 0; i < in->n; i++) {
         if (!strcasestr(in->devices[i].bdf, in->one))
             continue;
@@ -143,11 +156,18 @@ static int match_one(const struct matching *in)
     return match_bdf(in);
 }
 
+bool selectors_is_one(const char *text)
+{
+    struct err ignored = ERR_INIT;
+    const struct matching on_no_node = {.err = &ignored, .one = text};
+    return strlen(text) < SELECTOR_SIZE && match_one(&on_no_node) != -EINVAL;
+}
+
 int selectors_match(const char *text, const struct nv_device *devices, size_t n, bool *ret,
                     struct err *err)
 {
     bool named[NV_MAX_DEVICES] = {0};
-    char one[64];
+    char one[SELECTOR_SIZE];
     int count = 0;
     struct matching in = {
         .devices = devices,

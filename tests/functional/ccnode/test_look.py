@@ -54,6 +54,13 @@ def test_managed_by_configuration():
         same(len(h.list("nvswitches")), 4, "a selector names any device")
         h.put("/etc/ccnode/ccnode.yaml", "devices: { exclude: [gpus, nvswitches] }\n")
         assert "devices.exclude" in h.run("list", code=NO_DEVICE).err
+        h.put("/etc/ccnode/ccnode.yaml", "devices:\n  exclude: ['gpu[0]']\n")
+        a = h.run("set-mode", "on", code=USAGE)
+        assert 'ccnode.yaml:2:13: devices.exclude: "gpu[0]"' in a.err and "gpus[0:4]" in a.err, a.err
+        h.put("/etc/ccnode/ccnode.yaml", "devices: { exclude: [nvswitches, ':00.0'] }\n")
+        a = h.run("set-mode", "on", code=NO_DEVICE)
+        assert "devices.exclude: ':00.0' is part of " in a.err and "left alone" in a.err, a.err
+        same(set(h.modes().values()), {"off"}, "what a mistake could mean is not switched")
         h.put("/etc/ccnode/ccnode.yaml", "devises: {}\n")
         a = h.run("list", code=USAGE)
         assert "ccnode.yaml:1:1" in a.err and "devices" in a.err, a.err

@@ -118,7 +118,21 @@ static void every_mistake_names_place_key_and_cure(void **state)
         {"cdi: {directory: /a, directory: /b}\n", "cdi.directory: is there twice"},
         {"cdi: {}\ncdi: {}\n", "c.yaml:2:1: cdi: is there twice"},
         {"devices: {include: gpus}\n", "devices.include: must be a list"},
-        {"devices: {include: [\"rm -rf\"]}\n", "must be a device selector"},
+        {"devices: {include: [\"rm -rf\"]}\n", "must be one device selector"},
+        {"devices:\n  exclude: [\"gpu[0]\"]\n",
+         "c.yaml:2:13: devices.exclude: \"gpu[0]\" is not allowed: must be one device selector: "
+         "gpus, "
+         "nvswitches, gpus[0], gpus[0:4], a BDF (0000:18:00.0) or a part of it, or vendor:device"},
+        {"devices: {exclude: [nvswitch]}\n", "\"nvswitch\" is not allowed: must be one device"},
+        {"devices: {exclude: [\"gpus[\"]}\n", "must be one device selector"},
+        {"devices: {exclude: [\"gpus[1:1]\"]}\n", "must be one device selector"},
+        {"devices: {exclude: [\"gpus[0],gpus[1]\"]}\n", "must be one device selector"},
+        {"devices: {exclude: [\"0000:18:00:0\"]}\n", "must be one device selector"},
+        {"devices: {exclude: [\"10de:233\"]}\n", "must be one device selector"},
+        {"devices: {exclude: [\"0000:18:00.00\"]}\n", "must be one device selector"},
+        {"devices: {include: [\"\"]}\n", "must be one device selector"},
+        {"devices: {modes: {\"gpu[0]\": on}}\n", "must be one device selector"},
+        {"devicePlugin: {partitions: {\"gpu[0]\": left}}\n", "must be one device selector"},
         {"devices: {modes: [a]}\n", "devices.modes: must be a map"},
         {"devices: {modes: {gpus: no}}\n", "must be one of on, off, devtools, ppcie"},
         {"devices: {modes: {gpus: on, gpus: off}}\n", "\"gpus\" is there twice"},
@@ -155,6 +169,22 @@ static void every_mistake_names_place_key_and_cure(void **state)
             fail_msg("%s\ngives: %s\nnot: %s", cases[i].text, err.msg, cases[i].message);
         assert_memory_equal(&c, &before, sizeof c);
     }
+}
+
+static void every_form_of_selector_is_allowed(void **state)
+{
+    (void)state;
+    struct config c;
+    struct err err = ERR_INIT;
+    if (parse(
+            "devices: {exclude: [gpus, nvswitches, GPUS, \"gpus[0]\", \"gpus[0:4]\", \"gpus[2:]\", "
+            "\"nvswitches[:2]\", \"0000:18:00.0\", \"18:00.0\", \"18:00\", \"ab\", "
+            "\"10000:e1:00.0\", "
+            "\"10de:2331\"]}",
+            &c, &err) != 0)
+        fail_msg("%s", err.msg);
+    assert_int_equal(c.exclude.n, 13);
+    config_done(&c);
 }
 
 static void ten_megabytes_are_refused_unread(void **state)
@@ -229,6 +259,7 @@ int main(void)
         cmocka_unit_test(empty_file_means_the_documented_defaults),
         cmocka_unit_test(every_key_is_read),
         cmocka_unit_test(every_mistake_names_place_key_and_cure),
+        cmocka_unit_test(every_form_of_selector_is_allowed),
         cmocka_unit_test(ten_megabytes_are_refused_unread),
         cmocka_unit_test(missing_file_is_named),
         cmocka_unit_test(lists_are_bounded),

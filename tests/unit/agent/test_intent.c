@@ -270,6 +270,25 @@ static void excluded_devices_are_left_alone(void **state)
     expect_problem("", "");
 }
 
+static void part_of_several_addresses_manages_none_of_them(void **state)
+{
+    (void)state;
+    configure("devices: {exclude: [\":00.0\"]}");
+    resolve(LABEL_MODE, "on", NULL);
+    expect_modes("unknown unknown unknown unknown");
+    assert_false(scene->intent.devices[0].managed);
+    expect_problem("InvalidDevices", "devices.exclude: ':00.0' is part of 0000:10:00.0 and of");
+    expect_problem("InvalidDevices", "until then all of them are left alone");
+    configure("devices: {include: [\"gpus[0]\", \":00.0\"]}");
+    resolve(LABEL_MODE, "on", NULL);
+    expect_modes("on unknown unknown unknown");
+    expect_problem("InvalidDevices", "devices.include: ':00.0' is part of");
+    configure("devicePlugin: {partitions: {\":00.0\": left, \"0000:77:00.0\": right}}");
+    resolve(LABEL_MODE, "on", NULL);
+    expect_modes("on on on off");
+    expect_problem("InvalidDevices", "devicePlugin.partitions: ':00.0' is part of");
+}
+
 static void container_workload_releases_and_keeps_the_mode_unless_asked(void **state)
 {
     (void)state;
@@ -343,6 +362,7 @@ int main(void)
         T(ppcie_for_some_gpus_changes_nothing),
         T(switch_against_its_gpus_changes_nothing),
         T(excluded_devices_are_left_alone),
+        T(part_of_several_addresses_manages_none_of_them),
         T(container_workload_releases_and_keeps_the_mode_unless_asked),
         T(foreign_workload_means_hands_off),
         T(operands_of_the_gpu_operator_keep_their_duties),

@@ -218,7 +218,13 @@ static void selectors(void **state)
         {"10de:9999", -ENODEV, 0},
         {"gpus[99999999999999999999]", -EINVAL, 0},
         {"all", -EINVAL, 0},
-        {"gpus[2:1]", -ENODEV, 0},
+        {"gpus[2:1]", -EINVAL, 0},
+        {"gpus[0:0]", -EINVAL, 0},
+        {"0000:18:00:0", -EINVAL, 0},
+        {"10de:233", -EINVAL, 0},
+        {"::", -EINVAL, 0},
+        {"0000:18:00.0.", -EINVAL, 0},
+        {"10000:18:00.0", -ENODEV, 0},
         {"18:00.0,nonsense", -EINVAL, 0},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
