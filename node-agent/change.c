@@ -107,17 +107,21 @@ static int write_ahead(struct agent *agent, const struct change *change)
     return agent_save_journal(agent);
 }
 
-static void journal_result(struct agent *agent, const char *bdf, enum cc_mode mode, bool settled)
+static void journal_result(struct agent *agent, const char *bdf, const struct nv_report *report,
+                           bool settled)
 {
     const struct nv_device *dev = find_device(agent, bdf);
     if (!dev)
         return;
     const struct journal_device *old = journal_find(&agent->journal, bdf);
-    if (old && old->device_id == dev->device_id && old->verified_mode == mode &&
-        old->settled == settled && old->changing_to == CC_MODE_UNKNOWN)
+    if (old && old->device_id == dev->device_id && old->verified_mode == report->active &&
+        old->settled == settled && old->changing_to == CC_MODE_UNKNOWN && old->capable_known &&
+        old->capable_modes == report->capable_modes)
         return;
     struct journal_device *entry = journal_entry(agent, dev);
-    entry->verified_mode = mode;
+    entry->verified_mode = report->active;
+    entry->capable_known = true;
+    entry->capable_modes = report->capable_modes;
     entry->settled = settled;
     entry->changing_to = CC_MODE_UNKNOWN;
     agent->journal_dirty = true; /* written by the next pass, once for all devices */
@@ -172,7 +176,7 @@ static void on_success(struct agent *agent, const struct change *change, size_t 
         memory_read(&agent->memory, bdf, &result->report, loop_now_ms(agent->loop));
         bool settled = result->report.active == result->report.pending ||
                        result->report.pending == CC_MODE_UNKNOWN;
-        journal_result(agent, bdf, result->report.active, settled);
+        journal_result(agent, bdf, &result->report, settled);
         return;
     }
     memory_succeeded(&agent->memory, bdf);
@@ -185,7 +189,7 @@ static void on_success(struct agent *agent, const struct change *change, size_t 
         report.booted = true;
     }
     memory_read(&agent->memory, bdf, &report, loop_now_ms(agent->loop));
-    journal_result(agent, bdf, report.active, report.active == report.pending);
+    journal_result(agent, bdf, &report, report.active == report.pending);
     log_info("device is in its mode", "bdf", bdf, "mode", cc_mode_name(report.active), NULL);
 }
 

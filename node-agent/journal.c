@@ -13,8 +13,8 @@
 #include "base/fs.h"
 
 #define JOURNAL_NAME "journal.json"
-#define JOURNAL_VERSION 1
-#define JOURNAL_MAX_BYTES (64 * 1024) /* 64 devices of some 200 bytes, and room */
+#define JOURNAL_VERSION 2
+#define JOURNAL_MAX_BYTES (64 * 1024) /* 64 devices of some 350 bytes, and room */
 #define JOURNAL_BAD_KEPT 4
 
 static void auto_put(struct json_object **object)
@@ -70,6 +70,41 @@ enum cc_mode journal_verified_mode(const struct journal *journal, const struct n
     return d->verified_mode;
 }
 
+bool journal_capable_modes(const struct journal *journal, const struct nv_device *dev,
+                           const char *boot_id, unsigned *ret)
+{
+    const struct journal_device *d = journal_find(journal, dev->bdf);
+    if (!d || !*boot_id || strcmp(journal->boot_id, boot_id) != 0 ||
+        d->device_id != dev->device_id || !d->capable_known)
+        return false;
+    *ret = d->capable_modes;
+    return true;
+}
+
+void journal_begin_boot(struct journal *journal, const char *boot_id)
+{
+    if (strcmp(journal->boot_id, boot_id) == 0)
+        return;
+    (void)snprintf(journal->boot_id, sizeof journal->boot_id, "%s", boot_id);
+    for (size_t i = 0; i < journal->n; i++) {
+        struct journal_device *d = &journal->devices[i];
+        d->verified_mode = CC_MODE_UNKNOWN;
+        d->changing_to = CC_MODE_UNKNOWN;
+        d->settled = d->capable_known = false;
+        d->capable_modes = 0;
+    }
+}
+
+static struct json_object *format_modes(unsigned modes)
+{
+    struct json_object *list = json_object_new_array();
+    for (enum cc_mode mode = CC_MODE_OFF; mode <= CC_MODE_PPCIE; mode++) {
+        if (modes & CC_MODE_BIT(mode))
+            (void)json_object_array_add(list, json_object_new_string(cc_mode_name(mode)));
+    }
+    return list;
+}
+
 static struct json_object *format_device(const struct journal_device *d)
 {
     struct json_object *o = json_object_new_object();
@@ -82,6 +117,8 @@ static struct json_object *format_device(const struct journal_device *d)
                            json_object_new_string(cc_mode_name(d->verified_mode)));
     json_object_object_add(o, "settled", json_object_new_boolean(d->settled));
     json_object_object_add(o, "changing_to", json_object_new_string(cc_mode_name(d->changing_to)));
+    if (d->capable_known)
+        json_object_object_add(o, "capable_modes", format_modes(d->capable_modes));
     return o;
 }
 
@@ -149,6 +186,25 @@ static int member_mode(struct json_object *object, const char *key, enum cc_mode
     return 0;
 }
 
+/* Absent: not known. */
+static int parse_capable(struct json_object *object, struct journal_device *d, struct err *err)
+{
+    struct json_object *list;
+    if (!json_object_object_get_ex(object, "capable_modes", &list))
+        return 0;
+    bool good = json_object_is_type(list, json_type_array);
+    for (size_t i = 0; good && i < json_object_array_length(list); i++) {
+        struct json_object *one = json_object_array_get_idx(list, i);
+        enum cc_mode mode = json_object_is_type(one, json_type_string)
+                                ? cc_mode_parse(json_object_get_string(one))
+                                : CC_MODE_UNKNOWN;
+        good = mode != CC_MODE_UNKNOWN;
+        d->capable_modes |= CC_MODE_BIT(mode);
+    }
+    d->capable_known = true;
+    return good ? 0 : err_set(err, EINVAL, "capable_modes is not a list of modes");
+}
+
 static int parse_device(struct json_object *object, struct journal *journal, struct err *err)
 {
     struct json_object *settled;
@@ -171,7 +227,9 @@ static int parse_device(struct json_object *object, struct journal *journal, str
     (void)snprintf(d->original_driver, sizeof d->original_driver, "%s", driver);
     d->settled = json_object_get_boolean(settled);
     r = member_mode(object, "verified_mode", &d->verified_mode, err);
-    return r < 0 ? r : member_mode(object, "changing_to", &d->changing_to, err);
+    if (r == 0)
+        r = member_mode(object, "changing_to", &d->changing_to, err);
+    return r < 0 ? r : parse_capable(object, d, err);
 }
 
 static int parse_body(struct json_object *body, struct journal *journal, struct err *err)
@@ -200,7 +258,7 @@ static int parse_root(struct json_object *root, struct journal *journal, struct 
         !json_object_object_get_ex(root, "version", &version) ||
         !json_object_is_type(version, json_type_int))
         return err_set(err, EINVAL, "not a journal: no version");
-    if (json_object_get_int64(version) != JOURNAL_VERSION)
+    if (json_object_get_int64(version) < 1 || json_object_get_int64(version) > JOURNAL_VERSION)
         return err_set(err, EINVAL, "version %lld; this program knows version %d",
                        (long long)json_object_get_int64(version), JOURNAL_VERSION);
     const char *sum = member_text(root, "checksum", 65);

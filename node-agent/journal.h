@@ -1,8 +1,8 @@
 /* What cannot be re-observed, kept across restarts (design 3.4): <state directory>/journal.json.
  *
- * One JSON object {"version":1,"checksum":"sha256 of the rest"…}; written whole by fs_replace(durable) before
- * hardware is written and after it was verified. A journal that is truncated, has another checksum or a newer version
- * is set aside as journal.json.bad-<n> (at most a few are kept), reported by the caller, never trusted: the agent
+ * One JSON object {"version":2,"checksum":"sha256 of the rest"…}; written whole by fs_replace(durable) before
+ * hardware is written and after it was verified. Version 1, which did not have
+ * capable_modes, is read too. A journal that is truncated, has another checksum or a newer version is set aside as journal.json.bad-<n> (at most a few are kept), reported by the caller, never trusted: the agent
  * then starts from observation alone.
  */
 #ifndef CCN_AGENT_JOURNAL_H
@@ -22,6 +22,8 @@ struct journal_device {
     enum cc_mode verified_mode; /* UNKNOWN = none */
     bool settled;               /* pending equalled active when it was verified */
     enum cc_mode changing_to;   /* a change is under way; UNKNOWN = none */
+    bool capable_known;         /* its registers were read in this boot */
+    unsigned capable_modes;     /* and said so: set of CC_MODE_BIT(), 0 = no CC */
 };
 
 struct journal {
@@ -39,6 +41,12 @@ struct journal_device *journal_put(struct journal *journal, const char *bdf);
  * else CC_MODE_UNKNOWN. */
 enum cc_mode journal_verified_mode(const struct journal *journal, const struct nv_device *dev,
                                    const char *boot_id);
+
+/* journal_capable_modes() - what the device can do, as its registers said in this boot. Return: whether that is known. */
+bool journal_capable_modes(const struct journal *journal, const struct nv_device *dev,
+                           const char *boot_id, unsigned *ret);
+/* journal_begin_boot() - what was verified or read in an earlier boot says nothing about this one */
+void journal_begin_boot(struct journal *journal, const char *boot_id);
 
 /* Pure halves, fuzzed. journal_format(): text is the caller's. */
 char *journal_format(const struct journal *journal);

@@ -27,7 +27,10 @@ struct observed_device {
     struct nv_device dev;
     enum knowledge knowledge;
     struct nv_report report; /* meaningful unless KNOWN_NOT */
-    size_t n_holders;        /* processes; all of them, the array is cut at NV_MAX_HOLDERS */
+    /* report.capable_modes is what the registers said, now or in this boot before somebody held it; always so when
+     * KNOWN_REGISTERS */
+    bool capable_known;
+    size_t n_holders; /* processes; all of them, the array is cut at NV_MAX_HOLDERS */
     struct nv_holder holders[NV_MAX_HOLDERS];
     /* of holders[0], as the container runtime says; name "" = not known, or of no pod. For messages only */
     struct pod_ref holder_pod;

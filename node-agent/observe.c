@@ -311,6 +311,9 @@ static void know(struct memory *memory, const struct journal *journal, const cha
         d->report.active = d->report.pending = mode;
         d->report.booted = true;
         *d->report.fault = '\0';
+        d->report.capable_modes = 0;
+        d->capable_known =
+            journal_capable_modes(journal, &d->dev, boot_id, &d->report.capable_modes);
         return;
     }
     if (m->was_held)

@@ -106,20 +106,6 @@ static void note_device(struct agent *agent, const struct observed_device *d)
     track->was_bound = d->dev.driver_is_vfio && !track->acting;
 }
 
-/* Modes that were verified in an earlier boot say nothing about this one. */
-static void note_boot(struct agent *agent)
-{
-    struct journal *journal = &agent->journal;
-    if (strcmp(journal->boot_id, agent->observed->boot_id) == 0)
-        return;
-    (void)snprintf(journal->boot_id, sizeof journal->boot_id, "%s", agent->observed->boot_id);
-    for (size_t i = 0; i < journal->n; i++) {
-        journal->devices[i].verified_mode = CC_MODE_UNKNOWN;
-        journal->devices[i].changing_to = CC_MODE_UNKNOWN;
-        journal->devices[i].settled = false;
-    }
-}
-
 static void on_seen(struct agent *agent, int r, const struct observed *observed,
                     const struct err *err)
 {
@@ -135,7 +121,7 @@ static void on_seen(struct agent *agent, int r, const struct observed *observed,
         *agent->observed = *observed;
     hotplug_look_saw(agent->hotplug, agent->observed);
     agent->observed_seq = ++agent->seq;
-    note_boot(agent);
+    journal_begin_boot(&agent->journal, agent->observed->boot_id);
     drop_absent_tracks(agent, agent->observed);
     for (size_t i = 0; i < agent->observed->n; i++)
         note_device(agent, &agent->observed->devices[i]);

@@ -11,7 +11,7 @@ struct tally {
     size_t managed, gpus, acting, changing, failed, busy, pending, querying, in_place, offered;
     size_t offered_secure;   /* offered and in on or ppcie */
     size_t offered_devtools; /* offered and in devtools */
-    size_t known, capable;
+    size_t capable, unread;  /* GPUs: that can do mode on; of which nobody knows what they can do */
     bool all_bound, all_verified;
 };
 
@@ -100,9 +100,11 @@ static struct tally count(const struct publish_input *in)
         const struct device_intent *wish = &in->intent->devices[i];
         enum cc_mode active = active_mode(in, i);
         t.gpus += seen->dev.kind == NV_KIND_GPU;
-        t.known += seen->knowledge != KNOWN_NOT;
-        t.capable += seen->dev.kind == NV_KIND_GPU &&
-                     (seen->report.capable_modes & CC_MODE_BIT(CC_MODE_ON)) != 0;
+        if (seen->dev.kind == NV_KIND_GPU) {
+            t.capable += (seen->report.capable_modes & CC_MODE_BIT(CC_MODE_ON)) != 0;
+            t.unread +=
+                *seen->dev.chip && seen->knowledge != KNOWN_REGISTERS && !seen->capable_known;
+        }
         if (!wish->managed)
             continue;
         t.managed++;
@@ -200,12 +202,13 @@ static void derive_labels(const struct publish_input *in, const struct tally *t,
             ret->mode_state.action = LABEL_DELETE;
         set(&ret->ready_state, ready);
     }
-    if (t->known > 0 || t->gpus == 0) {
-        if (t->capable > 0 && (in->observed->snp || in->observed->tdx))
-            set(&ret->capable, "true");
-        else
-            ret->capable.action = LABEL_DELETE;
-    }
+    /* registers and the host alone take it away: a GPU that is held cannot be asked */
+    if (t->gpus == 0 || !(in->observed->snp || in->observed->tdx))
+        ret->capable.action = LABEL_DELETE;
+    else if (t->capable > 0)
+        set(&ret->capable, "true");
+    else
+        ret->capable.action = t->unread > 0 ? LABEL_KEEP : LABEL_DELETE;
     if (t->gpus > 0)
         set(&ret->present, "true");
 }

@@ -4,19 +4,6 @@
 
 #include "base/fs.h"
 
-/* Verified modes count for the boot in which they were verified. */
-static void begin_boot(struct cli *cli)
-{
-    struct journal *journal = &cli->journal;
-    if (strcmp(journal->boot_id, cli->observed.boot_id) == 0)
-        return;
-    (void)snprintf(journal->boot_id, sizeof journal->boot_id, "%s", cli->observed.boot_id);
-    for (size_t i = 0; i < journal->n; i++) {
-        journal->devices[i].verified_mode = CC_MODE_UNKNOWN;
-        journal->devices[i].settled = false;
-    }
-}
-
 static struct journal_device *entry(struct cli *cli, const struct nv_device *dev)
 {
     struct journal_device *e = journal_put(&cli->journal, dev->bdf);
@@ -36,7 +23,7 @@ static int save(struct cli *cli, struct err *err)
 int record_before(struct cli *cli, const struct intent *intent, const struct plan *plan,
                   struct err *err)
 {
-    begin_boot(cli);
+    journal_begin_boot(&cli->journal, cli->observed.boot_id);
     for (size_t i = 0; i < plan->n; i++) {
         const struct nv_device *dev = &cli->observed.devices[i].dev;
         if (plan->devices[i].n_steps == 0)

@@ -108,12 +108,15 @@ def restart_with_a_held_gpu_believes_the_journal():
             until("registered again", lambda: b.kubelet.devices().get("nvidia.com/GH100_H100_PCIE", {}).get(GPU))
             until("in place", lambda: b.status().get("devices", [{}])[0].get("decision") == "in-place")
             b.wait_state("on")
+            until("told", b.annotation_status)
+            same(b.labels().get("nvidia.com/cc.capable"), "true", "what its registers said is not forgotten")
             same(b.resets()[GPU], resets, "untouched")
         # without the journal nobody vouches for it
         b.stop_agent()
         os.remove(os.path.join(b.root, "var/lib/ccnode/journal.json"))
         b.start_agent()
         b.wait_state("waiting-busy", ready="false")
+        same(b.labels().get("nvidia.com/cc.capable"), "true", "a held GPU cannot be asked: what was said stays")
         b.ctl("release", "all")
         b.wait_state("on", ready="true")
 

@@ -20,6 +20,8 @@ static struct journal sample(void)
     strcpy(d->original_driver, "nvidia");
     d->verified_mode = CC_MODE_ON;
     d->settled = true;
+    d->capable_known = true;
+    d->capable_modes = CC_MODE_BIT(CC_MODE_OFF) | CC_MODE_BIT(CC_MODE_ON);
     d = journal_put(&j, "0000:2a:00.0");
     d->device_id = 0x22a3;
     d->changing_to = CC_MODE_PPCIE;
@@ -62,7 +64,8 @@ static void every_changed_value_is_refused(void **state)
     } cases[] = {
         {"\"on\"", "\"devtools\"", "checksum"}, {"2331", "2330", "checksum"},
         {"true", "false", "checksum"},          {"3d1c", "3d1d", "checksum"},
-        {"nvidia", "nvidix", "checksum"},       {"\"version\": 1", "\"version\": 2", "version 2"},
+        {"nvidia", "nvidix", "checksum"},       {"\"version\": 2", "\"version\": 3", "version 3"},
+        {"\"off\"", "\"ppcie\"", "checksum"},   {"\"off\"", "\"of\"", "capable_modes"},
         {"\"on\"", "\"perhaps\"", "mode"},      {"\"journal\"", "\"jornal\"", "missing"},
         {"0000:2a", "0000:18", "twice"},        {"\"settled\"", "\"setled\"", "lacks"},
     };
@@ -100,6 +103,49 @@ static void only_a_settled_mode_of_this_boot_and_device_counts(void **state)
     assert_int_equal(journal_verified_mode(&j, &dev, "3d1c-boot"), CC_MODE_UNKNOWN);
     struct nv_device other = {.bdf = "0000:99:00.0", .device_id = 0x2331};
     assert_int_equal(journal_verified_mode(&j, &other, "3d1c-boot"), CC_MODE_UNKNOWN);
+}
+
+static void what_it_can_do_counts_for_this_boot_and_device(void **state)
+{
+    (void)state;
+    struct journal j = sample();
+    struct nv_device dev = {.bdf = "0000:18:00.0", .device_id = 0x2331};
+    unsigned modes = 77;
+    assert_true(journal_capable_modes(&j, &dev, "3d1c-boot", &modes));
+    assert_int_equal(modes, CC_MODE_BIT(CC_MODE_OFF) | CC_MODE_BIT(CC_MODE_ON));
+    assert_false(journal_capable_modes(&j, &dev, "other", &modes));
+    assert_false(journal_capable_modes(&j, &dev, "", &modes));
+    dev.device_id = 0x2330;
+    assert_false(journal_capable_modes(&j, &dev, "3d1c-boot", &modes));
+    struct nv_device unread = {.bdf = "0000:2a:00.0", .device_id = 0x22a3};
+    assert_false(journal_capable_modes(&j, &unread, "3d1c-boot", &modes));
+    dev.device_id = 0x2331;
+    journal_begin_boot(&j, "3d1c-boot"); /* the same one */
+    assert_true(journal_capable_modes(&j, &dev, "3d1c-boot", &modes));
+    journal_begin_boot(&j, "next");
+    assert_false(journal_capable_modes(&j, &dev, "next", &modes));
+    assert_int_equal(journal_verified_mode(&j, &dev, "next"), CC_MODE_UNKNOWN);
+}
+
+/* Written before capable_modes existed: an upgrade under running pods believes what it vouches for. */
+static void version_1_is_read(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{\"version\":1,\"checksum\":"
+        "\"497f0cf21a1ca37a2dbf30d972aff9e714a14cab4e112d79f71235af66a4b371\","
+        "\"journal\":{\"boot_id\":\"b\",\"devices\":[{\"bdf\":\"0000:18:00.0\",\"device_id\":"
+        "\"2331\","
+        "\"original_driver\":\"nvidia\",\"verified_mode\":\"on\",\"settled\":true,"
+        "\"changing_to\":\"unknown\"}]}}";
+    struct journal j = {0};
+    struct err err = ERR_INIT;
+    if (journal_parse(text, strlen(text), &j, &err) != 0)
+        fail_msg("%s", err.msg);
+    struct nv_device dev = {.bdf = "0000:18:00.0", .device_id = 0x2331};
+    unsigned modes;
+    assert_int_equal(journal_verified_mode(&j, &dev, "b"), CC_MODE_ON);
+    assert_false(journal_capable_modes(&j, &dev, "b", &modes));
 }
 
 static void full_journal_drops_the_entry_that_says_nothing(void **state)
@@ -196,6 +242,8 @@ int main(void)
         cmocka_unit_test(every_truncation_is_refused),
         cmocka_unit_test(every_changed_value_is_refused),
         cmocka_unit_test(only_a_settled_mode_of_this_boot_and_device_counts),
+        cmocka_unit_test(what_it_can_do_counts_for_this_boot_and_device),
+        cmocka_unit_test(version_1_is_read),
         cmocka_unit_test(full_journal_drops_the_entry_that_says_nothing),
         cmocka_unit_test_setup_teardown(absent_journal_is_an_empty_one, setup, teardown),
         cmocka_unit_test_setup_teardown(saved_journal_is_loaded, setup, teardown),

@@ -149,13 +149,19 @@ static void the_journal_vouches_while_it_is_held(void **state)
     put(b, "/", "node.holders", HELD "\n");
     look(b);
     expect(b, KNOWN_JOURNAL, CC_MODE_ON);
+    assert_false(b->seen.devices[0].capable_known);
+    entry->capable_known = true;
+    entry->capable_modes = CC_MODE_BIT(CC_MODE_ON);
     entry->settled = false;
     look(b);
     expect(b, KNOWN_NOT, CC_MODE_UNKNOWN);
+    assert_true(b->seen.devices[0].capable_known);
+    assert_int_equal(b->seen.devices[0].report.capable_modes, CC_MODE_BIT(CC_MODE_ON));
     entry->settled = true;
     (void)snprintf(b->journal.boot_id, sizeof b->journal.boot_id, "boot-0");
     look(b);
     expect(b, KNOWN_NOT, CC_MODE_UNKNOWN);
+    assert_false(b->seen.devices[0].capable_known);
 }
 
 static void users_are_taken_over_by_a_quick_look(void **state)

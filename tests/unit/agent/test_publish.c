@@ -249,6 +249,30 @@ static void a_kubelet_that_is_late_is_no_event(void **state)
     assert_true(publish_is_event("", 0)); /* that it is over is always told */
 }
 
+/* After a restart under running pods the registers cannot be asked. */
+static void only_registers_take_capable_away(void **state)
+{
+    (void)state;
+    make_node(&node, 2, 0);
+    settle(CC_MODE_ON);
+    for (size_t i = 0; i < 2; i++) {
+        node.devices[i].knowledge = KNOWN_JOURNAL;
+        node.devices[i].report.capable_modes = 0;
+        add_pod(&node.devices[i], "train");
+    }
+    derive("", "");
+    assert_int_equal(published.capable.action, LABEL_KEEP);
+    node.devices[0].knowledge = KNOWN_REGISTERS; /* one that cannot says nothing about the other */
+    derive("", "");
+    assert_int_equal(published.capable.action, LABEL_KEEP);
+    node.devices[1].capable_known = true; /* the journal has what its registers said */
+    derive("", "");
+    assert_int_equal(published.capable.action, LABEL_DELETE);
+    node.devices[1].report.capable_modes = CC_MODE_BIT(CC_MODE_ON);
+    derive("", "");
+    assert_int_equal(published.capable.action, LABEL_SET);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -265,6 +289,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(nothing_is_said_before_it_is_known, fresh, stale),
         cmocka_unit_test_setup_teardown(duties_of_others_are_left_to_them, fresh, stale),
         cmocka_unit_test_setup_teardown(a_host_without_tee_is_not_capable, fresh, stale),
+        cmocka_unit_test_setup_teardown(only_registers_take_capable_away, fresh, stale),
         cmocka_unit_test(a_kubelet_that_is_late_is_no_event),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
