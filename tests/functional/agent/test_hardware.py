@@ -73,15 +73,25 @@ def hold_all_withdraws_all():
         b.wait_state("on", ready="true", seconds=40)
 
 
+def settings(b):
+    """bdf -> (active mode, every knob): what is staged counts."""
+    return {d: (mode, b.ctl_json("knobs", d)["knobs"]) for d, mode in b.modes().items()}
+
+
 def ppcie_failure_before_the_reset_puts_all_back():
     with Bench("hgx-h100") as b:
         b.start_agent()
         b.wait_state("off", ready="false")
-        before = b.resets()
+        before, staged = b.resets(), settings(b)
         b.ctl("fault", "0000:07:00.0", "fsp-mute", "1")
         b.label(MODE, "ppcie")
         b.wait_state("failed", ready="", seconds=40)
         same(b.resets(), before, "nobody was reset")
+
+        def as_before():  # between two tries; each stages and puts back
+            now = settings(b)
+            return [d for d in staged if now[d] != staged[d]] == []
+        until(lambda: f"all modes and knobs as before: {staged}, not {settings(b)}", as_before, 15, step=0.2)
         b.ctl("clear", "0000:07:00.0")
         b.wait_state("ppcie", ready="true", seconds=60)
 
@@ -158,11 +168,57 @@ def a_dead_gpu_is_looked_for_again():
         until("eight are served", lambda: [h for h in b.kubelet.devices()[RESOURCE].values()].count("Healthy") == 8)
 
 
+def write(b, path, text):
+    with open(f"{b.root}/sys/bus/pci/{path}", "w", encoding="ascii") as f:
+        f.write(text)
+
+
 def gpus_bound_later_than_we_start():
-    with Bench("mixed") as b:
+    """Somebody else binds them (vfio.manage: false), one after the other, while we run."""
+    gpus = [GPU, OTHER]
+    with Bench("hgx-h100", config='vfio: { manage: false }\ndevices: { include: [ "18:00.0", "2a:00.0" ] }\n') as b:
+        for gpu in gpus:
+            if b.driver(gpu):
+                write(b, f"devices/{gpu}/driver/unbind", gpu)
         b.start_agent()
-        until("every resource is there", lambda: len(b.kubelet.devices()) >= 3)
-        until("all that can be are healthy", lambda: b.status().get("condition", {}).get("reason") not in (None, "", "ChangingMode", "ReadingModes"))
+        b.wait_state("off", ready="false")
+        until("named, not given away", lambda: b.kubelet.devices() == {RESOURCE: dict.fromkeys(gpus, "Unhealthy")})
+        same(b.cdi_names(), {}, "CDI entries of devices that nobody has bound")
+        b.label(MODE, "on")
+        b.wait_state("on", ready="false")
+        same([b.driver(gpu) for gpu in gpus], [None, None], "we bind nothing")
+        for n, gpu in enumerate(gpus, 1):
+            write(b, f"devices/{gpu}/driver_override", "vfio-pci")
+            write(b, "drivers_probe", gpu)
+            health = {g: "Healthy" if g in gpus[:n] else "Unhealthy" for g in gpus}
+            until(lambda: f"{health}: {b.kubelet.devices()}", lambda: b.kubelet.devices() == {RESOURCE: health})
+            until("its CDI entry", lambda: gpu in b.cdi_names().get(RESOURCE, ()))
+        b.wait_state("on", ready="true")
+
+
+def a_vfio_node_that_goes_and_comes():
+    """Of one device, while the others are offered. The simulated node makes real nodes, so that they can be removed."""
+    with Bench("hgx-h100", "--device-nodes") as b:
+        b.start_agent()
+        b.label(MODE, "on")
+        b.wait_state("on", ready="true")
+        gpus = b.kubelet.ask("wait", resource=RESOURCE, allocatable=8) and set(b.kubelet.devices()[RESOURCE])
+        node = f"{b.root}/dev/vfio/" + str(next(d["group"] for d in b.ctl_json("devices") if d["bdf"] == OTHER))
+        registered = len(b.kubelet.ask("log", what="register")["log"])
+        for _ in range(3):
+            was = os.stat(node)
+            os.unlink(node)
+            lost = {g: "Unhealthy" if g == OTHER else "Healthy" for g in gpus}
+            until(lambda: f"{OTHER} is withdrawn: {b.kubelet.devices()}", lambda: b.kubelet.devices()[RESOURCE] == lost, 10)
+            until("and so is its CDI entry", lambda: OTHER not in b.cdi_names()[RESOURCE], 10)
+            answer = b.kubelet.ctl("call", RESOURCE, "Allocate", "--ids", OTHER)
+            assert answer["code"] != 0 and OTHER in answer["message"], answer
+            same(b.kubelet.ctl("call", RESOURCE, "Allocate", "--ids", GPU)["code"], 0, "the others are given")
+            os.mknod(node, was.st_mode, was.st_rdev)
+            until(lambda: f"{OTHER} is back: {b.kubelet.devices()}", lambda: set(b.kubelet.devices()[RESOURCE].values()) == {"Healthy"}, 10)
+            until("its CDI entry too", lambda: OTHER in b.cdi_names()[RESOURCE], 10)
+        same(len(b.kubelet.ask("log", what="register")["log"]), registered, "registered once")
+        b.wait_state("on", ready="true")
 
 
 def container_hands_back_and_takes_again():
@@ -187,6 +243,6 @@ if __name__ == "__main__":
     tests = [a_mute_gpu, a_dead_gpu, a_gpu_whose_reset_fails, a_gpu_that_forgets_its_mode, a_failing_gpu_does_not_make_the_others_flap, hold_all_withdraws_all,
              ppcie_failure_before_the_reset_puts_all_back, a_mode_changed_by_somebody_else_is_put_right,
              a_rebound_gpu_comes_back, a_dead_gpu_is_looked_for_again, unplugged_and_plugged_without_a_restart, unplugged_while_bound_to_nothing,
-             gpus_bound_later_than_we_start,
+             gpus_bound_later_than_we_start, a_vfio_node_that_goes_and_comes,
              container_hands_back_and_takes_again]
     run(*tests)
