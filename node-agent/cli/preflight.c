@@ -1,6 +1,7 @@
 #include "node-agent/cli/preflight.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <json-c/json.h>
 #include <stdarg.h>
 #include <string.h>
@@ -57,6 +58,59 @@ bool preflight_key(const char *text, const char *key, char *ret, size_t room)
         return true;
     }
     return false;
+}
+
+static bool take_unit(const char **text, double *ret_ms)
+{
+    static const struct {
+        const char *unit;
+        double ms;
+    } units[] = {{"ns", 1e-6}, {"us", 1e-3}, {"\u00b5s", 1e-3}, {"\u03bcs", 1e-3},
+                 {"ms", 1},    {"s", 1e3},   {"m", 60e3},       {"h", 3600e3}};
+    for (size_t i = 0; i < ARRAY_LEN(units); i++) {
+        size_t len = strlen(units[i].unit);
+        if (strncmp(*text, units[i].unit, len) == 0) {
+            *text += len;
+            *ret_ms = units[i].ms;
+            return true;
+        }
+    }
+    return false;
+}
+
+int64_t preflight_go_duration(const char *text)
+{
+    double sum = 0;
+    if (strcmp(text, "0") == 0)
+        return 0;
+    if (*text == '+')
+        text++;
+    do {
+        double value = 0, digit = 1, unit;
+        bool any = false;
+        for (; isdigit((unsigned char)*text); text++, any = true)
+            value = 10 * value + (*text - '0');
+        if (*text == '.')
+            for (text++; isdigit((unsigned char)*text); text++, any = true)
+                value += (*text - '0') * (digit /= 10);
+        if (!any || !take_unit(&text, &unit))
+            return -EINVAL;
+        sum += value * unit;
+        if (sum > (double)INT64_MAX / 1e6) /* Go counts nanoseconds */
+            return -EINVAL;
+    } while (*text);
+    return (int64_t)sum;
+}
+
+int64_t preflight_toml_number(const char *text)
+{
+    int64_t value = 0;
+    const char *p = text;
+    for (; isdigit((unsigned char)*p) || (*p == '_' && p > text); p++) {
+        if (*p != '_')
+            value = value > INT64_MAX / 100 ? value : value * 10 + (*p - '0');
+    }
+    return p > text && !*p ? value : -EINVAL;
 }
 
 bool preflight_has_word(const char *cmdline, const char *word)

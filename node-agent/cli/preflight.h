@@ -45,6 +45,11 @@ void preflight_stack(struct preflight *p);
 /* Pure, for tests: a key of a TOML or YAML file, outside comments, of whatever table: "key = value", "key: value"; quotes
  * removed. Return: false when absent. */
 bool preflight_key(const char *text, const char *key, char *ret, size_t room);
+/* preflight_go_duration() - what Go's time.ParseDuration reads and kubelet with it: "20m0s", "1h30m", "1.5h", "500ms".
+ * Return: milliseconds, or -EINVAL; negative ones are none for us. */
+int64_t preflight_go_duration(const char *text);
+/* preflight_toml_number() - "1200", "1_200". Return: the number, or -EINVAL. */
+int64_t preflight_toml_number(const char *text);
 /* preflight_has_word() - a word of the kernel command line */
 bool preflight_has_word(const char *cmdline, const char *word);
 /* preflight_tee_cure() - what to do where no confidential guest can be started; @cpu: vendor_id of /proc/cpuinfo */

@@ -9,7 +9,6 @@
 #include "base/auto.h"
 #include "base/fs.h"
 #include "cdi/cdi.h"
-#include "node-agent/cli/options.h"
 #include "node-agent/cli/preflight.h"
 #include "node-agent/cri/cri.h"
 #include "node-agent/kubelet/pod_resources.h"
@@ -17,6 +16,9 @@
 
 #define ANSWER_MS 3000
 #define MAX_FILE (1 << 20)
+#define MAX_DROP_INS 32
+#define START_MS ((int64_t)1200 * 1000)
+#define NEEDS_20_MINUTES "confidential guests with several GPUs need up to 20 minutes to start"
 
 static bool exists(const struct preflight *p, const char *path)
 {
@@ -151,24 +153,98 @@ static void ask_runtime(struct preflight *p)
 
 /* ---- Kata ---- */
 
-static void check_kata_file(struct preflight *p, const char *path)
+/* A configuration and what is dropped in beside it (config.d), in the order in which Kata looks: the last name wins. */
+struct kata_files {
+    size_t n;
+    char *texts[1 + MAX_DROP_INS]; /* the configuration first */
+};
+
+static int is_drop_in(const struct dirent *e)
+{
+    size_t len = strlen(e->d_name);
+    return e->d_name[0] != '.' && len > 5 && strcmp(e->d_name + len - 5, ".toml") == 0;
+}
+
+static void read_drop_ins(const struct preflight *p, const char *path, struct kata_files *files)
 {
     struct err err = ERR_INIT;
-    AUTO_FREE char *text = NULL;
-    char value[256];
-    if (fs_read(&p->cli->host, path, MAX_FILE, &text, NULL, &err) < 0) {
-        check_add(p, "kata", CHECK_WARNING, "make it readable", "%s", err.msg);
-        return;
+    struct dirent **names = NULL;
+    AUTO_FREE char *dir = xasprintf("%.*s/config.d", (int)(strrchr(path, '/') - path), path);
+    AUTO_CLOSE int fd = host_open_dir(&p->cli->host, dir, &err);
+    AUTO_FREE char *open_dir = xasprintf("/proc/self/fd/%d", fd);
+    int n = fd < 0 ? 0 : scandir(open_dir, &names, is_drop_in, alphasort);
+    for (int i = 0; i < n; i++) {
+        AUTO_FREE char *file = xasprintf("%s/%s", dir, names[i]->d_name);
+        if (files->n < ARRAY_LEN(files->texts) &&
+            fs_read(&p->cli->host, file, MAX_FILE, &files->texts[files->n], NULL, &err) == 0)
+            files->n++;
+        free(names[i]);
     }
+    free(names);
+}
+
+static bool kata_key(const struct kata_files *files, const char *key, char *ret, size_t room)
+{
+    for (size_t i = files->n; i > 0; i--) {
+        if (preflight_key(files->texts[i - 1], key, ret, room))
+            return true;
+    }
+    return false;
+}
+
+/* Return: false after a finding. @unit_ms: of the number in the file; @fallback_s: what Kata takes when it is absent */
+static bool check_kata_timeout(struct preflight *p, const struct kata_files *files,
+                               const char *path, const char *key, int64_t unit_ms,
+                               int64_t fallback_s)
+{
+    char value[64], cure[160];
+    int64_t ms = fallback_s * 1000;
+    (void)snprintf(cure, sizeof cure, "set %s = %lld there, better in a drop-in of kata-deploy",
+                   key, (long long)(START_MS / unit_ms));
+    if (kata_key(files, key, value, sizeof value)) {
+        ms = preflight_toml_number(value);
+        if (ms < 0) {
+            check_add(p, "kata", CHECK_WARNING, cure, "%s: %s is \"%s\", which is no number", path,
+                      key, value);
+            return false;
+        }
+        ms = ms > INT64_MAX / unit_ms ? INT64_MAX : ms * unit_ms;
+    } else {
+        (void)snprintf(value, sizeof value, "absent, which means %lld s", (long long)fallback_s);
+    }
+    if (ms >= START_MS)
+        return true;
+    check_add(p, "kata", CHECK_WARNING, cure, "%s: %s is %s; " NEEDS_20_MINUTES, path, key, value);
+    return false;
+}
+
+/* Names, units and defaults: configuration-qemu-nvidia-gpu*.toml.in of kata-containers/kata-containers, of both shims. The
+ * Rust shim's dial_timeout_ms is a pause between two attempts. */
+static bool check_kata_timeouts(struct preflight *p, const struct kata_files *files,
+                                const char *path)
+{
+    char value[64];
+    bool rust =
+        strstr(path, "runtime-rs") || kata_key(files, "reconnect_timeout_ms", value, sizeof value);
+    bool good =
+        check_kata_timeout(p, files, path, "create_container_timeout", 1000, rust ? 30 : 60);
+    bool dial = rust ? check_kata_timeout(p, files, path, "reconnect_timeout_ms", 1, 3)
+                     : check_kata_timeout(p, files, path, "dial_timeout", 1000, 90);
+    return good && dial;
+}
+
+static bool check_kata_devices(struct preflight *p, const struct kata_files *files,
+                               const char *path)
+{
+    char value[256];
     bool good = true;
-    if (!preflight_key(text, "cold_plug_vfio", value, sizeof value) ||
-        strcmp(value, "no-port") == 0) {
+    if (!kata_key(files, "cold_plug_vfio", value, sizeof value) || strcmp(value, "no-port") == 0) {
         check_add(p, "kata", CHECK_ERROR,
                   "set cold_plug_vfio = \"root-port\" there, better in a drop-in of kata-deploy",
                   "%s does not plug VFIO devices before the guest starts", path);
         good = false;
     }
-    bool set = preflight_key(text, "pod_resource_api_sock", value, sizeof value) && *value;
+    bool set = kata_key(files, "pod_resource_api_sock", value, sizeof value) && *value;
     if (!set || strcmp(value, p->cli->config.pod_resources_socket) != 0) {
         check_add(p, "kata", CHECK_ERROR,
                   "set pod_resource_api_sock to the socket of this host's kubelet, "
@@ -177,8 +253,23 @@ static void check_kata_file(struct preflight *p, const char *path)
                   path, set ? value : "nobody", p->cli->config.pod_resources_socket);
         good = false;
     }
-    if (good)
+    return good;
+}
+
+static void check_kata_file(struct preflight *p, const char *path)
+{
+    struct err err = ERR_INIT;
+    struct kata_files files = {.n = 1};
+    if (fs_read(&p->cli->host, path, MAX_FILE, &files.texts[0], NULL, &err) < 0) {
+        check_add(p, "kata", CHECK_WARNING, "make it readable", "%s", err.msg);
+        return;
+    }
+    read_drop_ins(p, path, &files);
+    bool devices = check_kata_devices(p, &files, path);
+    if (check_kata_timeouts(p, &files, path) && devices)
         check_add(p, "kata", CHECK_OK, "", "%s asks kubelet for the devices of a pod", path);
+    for (size_t i = 0; i < files.n; i++)
+        free(files.texts[i]);
 }
 
 static size_t check_kata_dir(struct preflight *p, const char *dir, unsigned depth)
@@ -250,23 +341,26 @@ static void on_get(void *arg, enum pod_resources_get get, const struct err *err)
 
 static void check_timeout(struct preflight *p)
 {
+    static const char cure[] =
+        "set runtimeRequestTimeout: 20m in /var/lib/kubelet/config.yaml and restart kubelet";
     struct err err = ERR_INIT;
     AUTO_FREE char *text = NULL;
-    char value[64];
+    char value[64] = "";
     if (fs_read(&p->cli->host, "/var/lib/kubelet/config.yaml", MAX_FILE, &text, NULL, &err) < 0)
         return;
-    int64_t ms = 0;
-    if (preflight_key(text, "runtimeRequestTimeout", value, sizeof value))
-        ms = duration_parse(value);
-    if (ms >= 1200 * 1000)
+    bool set = preflight_key(text, "runtimeRequestTimeout", value, sizeof value) && *value;
+    int64_t ms = set ? preflight_go_duration(value) : 0;
+    if (ms < 0)
+        check_add(p, "kubelet", CHECK_WARNING, cure,
+                  "runtimeRequestTimeout is \"%s\", which is no duration: kubelet does not start "
+                  "with it",
+                  value);
+    else if (ms >= START_MS)
         check_add(p, "kubelet", CHECK_OK, "", "runtimeRequestTimeout is %s", value);
     else
-        check_add(
-            p, "kubelet", CHECK_WARNING,
-            "set runtimeRequestTimeout: 20m in /var/lib/kubelet/config.yaml and restart kubelet",
-            "runtimeRequestTimeout is %s; confidential guests with several GPUs need up to 20 "
-            "minutes to start",
-            ms > 0 ? value : "2m, the default");
+        check_add(p, "kubelet", CHECK_WARNING, cure,
+                  "runtimeRequestTimeout is %s%s; " NEEDS_20_MINUTES,
+                  ms > 0 ? value : "2m, the default", set && ms == 0 ? " that 0s stands for" : "");
 }
 
 static void check_kubelet(struct preflight *p)

@@ -11,7 +11,9 @@ sys.path.insert(0, os.path.join(SOURCE, "tests/functional/standin"))
 
 KATA = "/opt/kata/share/defaults/kata-containers/runtimes/qemu-nvidia-gpu-snp/configuration-qemu-nvidia-gpu-snp.toml"
 GOOD_KATA = ('[hypervisor.qemu]\ncold_plug_vfio = "root-port"\n[runtime]\n'
-             'pod_resource_api_sock = "/var/lib/kubelet/pod-resources/kubelet.sock"\n')
+             'pod_resource_api_sock = "/var/lib/kubelet/pod-resources/kubelet.sock"\ncreate_container_timeout = 1200\n'
+             '[agent.kata]\ndial_timeout = 1200\n')
+RUST_KATA = KATA.replace("/qemu-nvidia-gpu-snp/", "/qemu-nvidia-gpu-snp-runtime-rs/").replace(".toml", "-runtime-rs.toml")
 
 
 def checks(h, code=None):
@@ -98,6 +100,30 @@ def test_kata_configuration():
         assert "/data/kubelet/pod-resources/kubelet.sock" in c["seen"], c
 
 
+def test_kata_timeouts():
+    with Host("h100-pcie") as h:
+        h.put("/opt/kata/bin/containerd-shim-kata-v2", "")
+        h.put(KATA, GOOD_KATA.replace("create_container_timeout = 1200", "create_container_timeout = 60"))
+        (c,) = of(checks(h, code=OK), "kata", "warning")
+        assert "create_container_timeout is 60;" in c["seen"] and "create_container_timeout = 1200" in c["cure"], c
+        drop_in = os.path.dirname(KATA) + "/config.d/50-ours.toml"
+        h.put(drop_in, "[runtime]\ncreate_container_timeout = 1_800\n")
+        assert of(checks(h, code=OK), "kata", "ok"), "a drop-in is the documented way"
+        h.put(os.path.dirname(KATA) + "/config.d/60-last.toml", "[runtime]\ncreate_container_timeout = \"20m\"\n")
+        (c,) = of(checks(h, code=OK), "kata", "warning")
+        assert 'create_container_timeout is "20m", which is no number' in c["seen"], c
+        os.unlink(h.root + os.path.dirname(KATA) + "/config.d/60-last.toml")
+        h.put(KATA, GOOD_KATA.replace("dial_timeout = 1200", ""))
+        (c,) = of(checks(h, code=OK), "kata", "warning")
+        assert "dial_timeout is absent, which means 90 s" in c["seen"], c
+        os.unlink(h.root + KATA)
+        h.put(RUST_KATA, GOOD_KATA.replace("dial_timeout = 1200", "dial_timeout_ms = 10\nreconnect_timeout_ms = 3000"))
+        (c,) = of(checks(h, code=OK), "kata", "warning")
+        assert "reconnect_timeout_ms is 3000" in c["seen"] and "reconnect_timeout_ms = 1200000" in c["cure"], c
+        h.put(RUST_KATA, GOOD_KATA.replace("dial_timeout = 1200", "dial_timeout_ms = 10\nreconnect_timeout_ms = 1200000"))
+        assert of(checks(h, code=OK), "kata", "ok")
+
+
 def test_kubelet_configuration():
     with Host("h100-pcie") as h:
         (c,) = of(checks(h, code=OK), "kubelet", "skipped")
@@ -106,8 +132,14 @@ def test_kubelet_configuration():
         found = checks(h)
         assert any("cannot be asked" in c["seen"] for c in of(found, "kubelet", "warning")), found
         assert any("2m, the default" in c["seen"] for c in of(found, "kubelet", "warning")), found
-        h.put("/var/lib/kubelet/config.yaml", "runtimeRequestTimeout: 20m\n")
-        assert any("runtimeRequestTimeout is 20m" in c["seen"] for c in of(checks(h), "kubelet", "ok"))
+        for value, state, words in (("20m", "ok", "is 20m"), ("20m0s", "ok", "is 20m0s"), ("1h30m", "ok", "is 1h30m"),
+                                    ("1.5h", "ok", "is 1.5h"), ("500ms", "warning", "is 500ms; "), ("15m0s", "warning", "is 15m0s; "),
+                                    ("0s", "warning", "is 2m, the default that 0s stands for"),
+                                    ("20", "warning", 'is "20", which is no duration'),
+                                    ("soon", "warning", 'is "soon", which is no duration')):
+            h.put("/var/lib/kubelet/config.yaml", f"runtimeRequestTimeout: {value}\n")
+            found = checks(h)
+            assert any(f"runtimeRequestTimeout {words}" in c["seen"] for c in of(found, "kubelet", state)), (value, found)
 
 
 STATUS = {
@@ -147,4 +179,4 @@ def test_status():
 
 
 main(test_a_good_host, test_lockdown_and_groups, test_lockdown_with_all_bound, test_host_without_tee, test_foreign_cdi_files,
-     test_kata_configuration, test_kubelet_configuration, test_status)
+     test_kata_configuration, test_kata_timeouts, test_kubelet_configuration, test_status)

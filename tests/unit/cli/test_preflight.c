@@ -72,13 +72,69 @@ static void test_tee_cure(void **state)
         assert_non_null(strstr(preflight_tee_cure(rows[i][0], rows[i][1]), rows[i][2]));
 }
 
+static void test_go_duration(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int64_t ms;
+    } good[] = {
+        {"20m0s", 1200000},
+        {"1h30m", 5400000},
+        {"1.5h", 5400000},
+        {"500ms", 500},
+        {"20m", 1200000},
+        {"0s", 0},
+        {"0", 0},
+        {"+2m", 120000},
+        {".5s", 500},
+        {"1.s", 1000},
+        {"1500us", 1},
+        {"3000\u00b5s", 3},
+        {"1h2m3.004s", 3723004},
+    };
+    static const char *const bad[] = {"",
+                                      "20",
+                                      "m",
+                                      "1 m",
+                                      "20m0",
+                                      "-1s",
+                                      "abc",
+                                      "1.5",
+                                      "1..s",
+                                      "1h 30m",
+                                      "20 minutes",
+                                      ".s",
+                                      "1d",
+                                      "1m;",
+                                      "1e3s",
+                                      "9999999999h",
+                                      "999999999999999999999h"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+        if (preflight_go_duration(good[i].text) != good[i].ms)
+            fail_msg("%s", good[i].text);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        if (preflight_go_duration(bad[i]) >= 0)
+            fail_msg("accepted: %s", bad[i]);
+}
+
+static void test_toml_number(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"", "_1", "-1", "1.5", "12 s", "x"};
+    assert_int_equal(preflight_toml_number("1200"), 1200);
+    assert_int_equal(preflight_toml_number("1_200_000"), 1200000);
+    assert_true(preflight_toml_number("99999999999999999999999") > 1200000);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_true(preflight_toml_number(bad[i]) < 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_key),
-        cmocka_unit_test(test_key_is_bounded),
-        cmocka_unit_test(test_word),
-        cmocka_unit_test(test_tee_cure),
+        cmocka_unit_test(test_key),         cmocka_unit_test(test_key_is_bounded),
+        cmocka_unit_test(test_word),        cmocka_unit_test(test_tee_cure),
+        cmocka_unit_test(test_go_duration), cmocka_unit_test(test_toml_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
