@@ -12,6 +12,7 @@ struct view {
     const struct device_intent *wish;
     struct nv_report report; /* a chip without CC is off, whatever was read */
     bool known;              /* active mode is known */
+    bool capable_known;      /* what it can do is known */
     bool no_cc;              /* has no modes at all */
     bool in_use;             /* someone uses it, or it is not known whether */
     bool change_mode;        /* active differs from the wish */
@@ -81,11 +82,12 @@ static bool can_bind(const struct view *v)
 static void know_mode(struct view *v)
 {
     enum knowledge knowledge = v->seen->knowledge;
-    bool no_cc = knowledge == KNOWN_REGISTERS && v->report.capable_modes == 0 && !*v->report.fault;
+    v->capable_known = knowledge == KNOWN_REGISTERS || v->seen->capable_known;
+    bool no_cc = v->capable_known && v->report.capable_modes == 0 && !*v->report.fault;
     if (!*v->dev->chip || no_cc) {
         v->report = (struct nv_report){.active = CC_MODE_OFF, .booted = true};
         v->known = true;
-        v->no_cc = true;
+        v->no_cc = v->capable_known = true;
     } else if (knowledge == KNOWN_JOURNAL) {
         v->report.booted = true;
         v->known = v->in_use;
@@ -196,6 +198,13 @@ static bool is_waiting(const struct making *in, const struct view *v, struct dev
     return false;
 }
 
+/* Would the change be made once the device is released? Nobody is evicted for one that may not come. */
+static bool may_follow(const struct making *in, const struct view *v)
+{
+    bool possible = !v->change_mode || v->wish->mode == CC_MODE_OFF || v->capable_known;
+    return possible && !v->seen->quarantined && v->seen->retry_at_ms <= in->options->now_ms;
+}
+
 static void decide_alone(const struct making *in, const struct view *v, struct device_plan *plan)
 {
     char use[200];
@@ -208,7 +217,7 @@ static void decide_alone(const struct making *in, const struct view *v, struct d
         decide(plan, DECISION_ACTING, "a change of it is under way");
         return;
     }
-    if (v->known && v->seen->knowledge != KNOWN_JOURNAL && refuse(v, plan))
+    if (v->known && v->capable_known && refuse(v, plan))
         return;
     if (v->known && !change && !v->seen->quarantined) {
         if (!can_bind(v) && !v->dev->driver_is_vfio)
@@ -226,7 +235,7 @@ static void decide_alone(const struct making *in, const struct view *v, struct d
     if (v->in_use) {
         explain_use(in, v, use, sizeof use);
         decide(plan, DECISION_BUSY, "%s%s", v->known ? "" : "its mode is not known; ", use);
-        plan->evict = v->known;
+        plan->evict = v->known && may_follow(in, v);
         return;
     }
     if (is_waiting(in, v, plan))
@@ -281,8 +290,22 @@ static void find_users(struct making *in)
             explain_use(in, v, use, sizeof use);
             decide(d, DECISION_BUSY, "all devices change together, and this one is %s", use);
         }
-        d->evict = d->decision == DECISION_BUSY;
     }
+}
+
+/* Pods go for a joint change only when their devices are all that it waits for. */
+static void evict_together(struct making *in, const struct device_plan *stopper)
+{
+    bool sure = !stopper || stopper->decision == DECISION_BUSY;
+    for (size_t i = 0; i < in->plan->n; i++) {
+        const struct view *v = &in->views[i];
+        enum decision decision = in->plan->devices[i].decision;
+        bool capable = v->capable_known || v->wish->mode == CC_MODE_OFF;
+        sure = sure && decision != DECISION_QUERY &&
+               (decision != DECISION_BUSY || (may_follow(in, v) && capable));
+    }
+    for (size_t i = 0; i < in->plan->n; i++)
+        in->plan->devices[i].evict = sure && in->plan->devices[i].decision == DECISION_BUSY;
 }
 
 static void stop_the_others(struct making *in, const struct device_plan *stopper, size_t who)
@@ -293,7 +316,10 @@ static void stop_the_others(struct making *in, const struct device_plan *stopper
         (void)snprintf(cause.reason, sizeof cause.reason, "its mode must be read first");
     for (size_t i = 0; i < in->plan->n; i++) {
         struct device_plan *d = &in->plan->devices[i];
-        if (d->decision != DECISION_CHANGE || i == who || !in->views[i].change_mode)
+        /* what cannot be is waited for by nobody */
+        bool stopped = d->decision == DECISION_CHANGE ||
+                       (d->decision == DECISION_BUSY && cause.decision == DECISION_REFUSED);
+        if (!stopped || i == who || !in->views[i].change_mode)
             continue;
         bool soon = cause.decision == DECISION_QUERY || cause.decision == DECISION_ACTING;
         enum decision verdict = soon ? DECISION_WAIT : cause.decision;
@@ -314,9 +340,13 @@ static void decide_together(struct making *in)
     }
     if (!joint)
         return;
-    find_users(in);
     size_t who = 0;
     const struct device_plan *stopper = find_stopper(in, entering, &who);
+    if (!stopper || stopper->decision != DECISION_REFUSED) {
+        find_users(in);
+        stopper = find_stopper(in, entering, &who);
+    }
+    evict_together(in, stopper);
     in->withdraw_all = !stopper || stopper->decision != DECISION_REFUSED;
     if (stopper)
         stop_the_others(in, stopper, who);

@@ -313,6 +313,78 @@ static void both_prints_tell_the_same(void **state)
     free(json);
 }
 
+static void nobody_is_evicted_for_a_joint_change_that_cannot_come(void **state)
+{
+    (void)state;
+    options.busy = BUSY_EVICT;
+    make_node(&node, 3, 1);
+    add_pod(&node.devices[1], "train");
+    want(CC_MODE_PPCIE, CC_MODE_PPCIE);
+    make();
+    assert_true(plan.evict && plan.devices[1].evict);
+    node.devices[0].report.capable_modes &= ~CC_MODE_BIT(CC_MODE_PPCIE);
+    make(); /* refused by another device */
+    for (size_t i = 0; i < 4; i++) /* nobody waits for what cannot be */
+        assert_int_equal(plan.devices[i].decision, DECISION_REFUSED);
+    assert_false(plan.evict || plan.devices[1].evict);
+    node.devices[0].report.capable_modes = ALL_MODES;
+    node.devices[0].quarantined = true;
+    make(); /* another device is stuck */
+    assert_false(plan.evict || plan.devices[1].evict);
+    node.devices[0].quarantined = false;
+    node.devices[0].retry_at_ms = options.now_ms + 5000;
+    make(); /* another device has just failed */
+    assert_false(plan.evict || plan.devices[1].evict);
+    node.devices[0].retry_at_ms = 0;
+    node.devices[0].acting = true;
+    make(); /* another change is under way */
+    assert_false(plan.evict || plan.devices[1].evict);
+    node.devices[0].acting = false;
+    node.devices[0].knowledge = KNOWN_NOT;
+    make(); /* another one is not read yet */
+    assert_false(plan.evict || plan.devices[1].evict);
+    node.devices[0].knowledge = KNOWN_REGISTERS;
+    node.devices[1].knowledge = KNOWN_JOURNAL;
+    make(); /* nobody knows what the held one can do */
+    assert_false(plan.evict || plan.devices[1].evict);
+    node.devices[1].capable_known = true;
+    make();
+    assert_true(plan.evict && plan.devices[1].evict);
+}
+
+static void nobody_is_evicted_from_a_device_that_cannot_follow(void **state)
+{
+    (void)state;
+    options.busy = BUSY_EVICT;
+    make_node(&node, 1, 0);
+    struct observed_device *d = &node.devices[0];
+    add_pod(d, "train");
+    d->knowledge = KNOWN_JOURNAL;
+    d->report.capable_modes = 0;
+    want(CC_MODE_ON, CC_MODE_OFF);
+    make(); /* what it can do is not known: it is waited for */
+    assert_int_equal(plan.devices[0].decision, DECISION_BUSY);
+    assert_false(plan.evict || plan.devices[0].evict);
+    d->capable_known = true;
+    make(); /* it can do nothing */
+    assert_int_equal(plan.devices[0].decision, DECISION_REFUSED);
+    assert_non_null(strstr(plan.devices[0].reason, "no Confidential Computing"));
+    assert_false(plan.evict || plan.devices[0].evict);
+    d->report.capable_modes = ALL_MODES;
+    d->quarantined = true;
+    make();
+    assert_false(plan.evict || plan.devices[0].evict);
+    d->quarantined = false;
+    make();
+    assert_true(plan.evict && plan.devices[0].evict);
+    /* off is possible everywhere */
+    d->capable_known = false;
+    set_mode(d, CC_MODE_ON);
+    want(CC_MODE_OFF, CC_MODE_OFF);
+    make();
+    assert_true(plan.evict && plan.devices[0].evict);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -328,6 +400,8 @@ int main(void)
         cmocka_unit_test_setup(a_failed_device_waits_and_the_others_go_on, fresh),
         cmocka_unit_test_setup(a_device_that_is_being_changed_is_left_alone, fresh),
         cmocka_unit_test_setup(an_unknown_mode_is_read_first, fresh),
+        cmocka_unit_test_setup(nobody_is_evicted_for_a_joint_change_that_cannot_come, fresh),
+        cmocka_unit_test_setup(nobody_is_evicted_from_a_device_that_cannot_follow, fresh),
         cmocka_unit_test_setup(hold_all_withdraws_all, fresh),
         cmocka_unit_test_setup(container_hands_back_only_what_is_idle, fresh),
         cmocka_unit_test_setup(binding_alone_needs_no_reset, fresh),
