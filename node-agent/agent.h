@@ -6,7 +6,7 @@
  *     -> decide                  intent_resolve, plan_make: pure
  *     -> offer, publish          what the plan allows: withdraw comes before anything is touched
  *     -> change (act)            only devices that were withdrawn before the look that found them idle, only when the
- *                                Node does not say ready, only with the Lease, only after the journal is on disk
+ *                                Node does not say ready, only with the Lease (pods are evicted with it too), only after the journal is on disk
  *
  * A label change is decided upon twice: at once with the last look, so that kubelet hears of it within milliseconds,
  * and again with a fresh one before hardware is touched. Several changes may run at the same time, each for its own
@@ -73,6 +73,7 @@ struct track {
     bool withdrawn_look; /* the same of the look that is under way */
     bool was_bound;      /* to VFIO, at the last look: for drift */
     bool told_unhealthy; /* an Event was written */
+    bool evicted;        /* its pods were asked to leave, and it is not free yet */
     int64_t acting_since_ms;
     uint64_t
         ended_seq; /* the last look before its last writing chain ended: older ones show no end */
@@ -172,6 +173,7 @@ bool agent_is_blind(const struct agent *agent);   /* orders are not known yet: t
 
 /* change.c */
 void change_start_allowed(struct agent *agent);
+void change_evict(struct agent *agent); /* policy evict: ask the pods of busy devices to leave */
 void change_verify_idle(struct agent *agent); /* read the registers of idle devices again */
 void change_stop_all(
     struct agent *agent); /* agent_finish() follows when the running steps that write have ended */

@@ -371,13 +371,41 @@ static bool lease_allows(struct agent *agent)
     return kube_lease_is_held(agent->lease);
 }
 
+/* Pods that were evicted leave in their own time, and the change for which they leave needs the same turn. */
+static bool is_evicting(struct agent *agent)
+{
+    bool any = agent->plan->evict;
+    for (size_t i = 0; i < agent->n_tracks; i++)
+        any = any || agent->tracks[i].evicted;
+    return any;
+}
+
 static void give_lease_back(struct agent *agent)
 {
-    if (!agent->lease || change_any_writing(agent) || change_any_wanted(agent))
+    if (!agent->lease || change_any_writing(agent) || change_any_wanted(agent) ||
+        is_evicting(agent))
         return;
     kube_lease_release(agent->lease);
     agent->lease = NULL;
     *agent->lease_error = '\0';
+}
+
+void change_evict(struct agent *agent)
+{
+    for (size_t i = 0; i < agent->observed->n; i++) {
+        struct track *track = agent_track(agent, agent->observed->devices[i].dev.bdf);
+        if (track && agent->plan->devices[i].decision != DECISION_BUSY)
+            track->evicted = false;
+    }
+    if (!agent->plan->evict || !agent->kube || agent->node_gone || *agent->journal_error ||
+        !lease_allows(agent))
+        return; /* without the change nobody has to go */
+    (void)evict_run(agent->evict, agent->plan, agent->observed, agent->config.evict_timeout_ms);
+    for (size_t i = 0; i < agent->observed->n; i++) {
+        struct track *track = agent_track(agent, agent->observed->devices[i].dev.bdf);
+        if (track && agent->plan->devices[i].evict)
+            track->evicted = true;
+    }
 }
 
 /* Every step succeeded and still the device is not as wanted: without this the same would be done again for ever. */

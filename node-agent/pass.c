@@ -402,9 +402,7 @@ void agent_decide(struct agent *agent)
         find_trouble(agent);
         judge_surroundings(agent);
         publish(agent);
-        if (agent->plan->evict && agent->evict)
-            (void)evict_run(agent->evict, agent->plan, agent->observed,
-                            agent->config.evict_timeout_ms);
+        change_evict(agent);
     }
     change_start_allowed(agent);
     if (agent->options.explain)

@@ -133,18 +133,22 @@ def policy_fail_reports_and_recovers():
         b.wait_state("on", ready="true")
 
 
+def start_pod(b, resource, gpus=1):
+    """A pod that has a GPU."""
+    b.kubelet.ask("wait", resource=resource, allocatable=gpus)
+    pod = {"metadata": {"name": "train", "namespace": "default"},
+           "spec": {"containers": [{"name": "c", "image": "i", "resources": {"limits": {resource: "1"}}}],
+                    "terminationGracePeriodSeconds": 0}}
+    code, answer = b.api.call("POST", "/api/v1/namespaces/default/pods", pod)
+    assert code == 201, answer
+    until("the pod has the GPU", lambda: [a for a in b.kubelet.ask("list")["allocations"] if a["pod"] == "train"])
+
+
 def policy_evict_evicts_once_and_obeys_budgets():
     with Bench("h100-pcie", config="busy: { policy: evict, evictTimeout: 2s }\n", pods=True, api_options=("--no-reap",)) as b:
         b.start_agent()
         b.wait_state("off", ready="false")
-        resource = "nvidia.com/GH100_H100_PCIE"
-        b.kubelet.ask("wait", resource=resource, allocatable=1)
-        pod = {"metadata": {"name": "train", "namespace": "default"},
-               "spec": {"containers": [{"name": "c", "image": "i", "resources": {"limits": {resource: "1"}}}],
-                        "terminationGracePeriodSeconds": 0}}
-        code, answer = b.api.call("POST", "/api/v1/namespaces/default/pods", pod)
-        assert code == 201, answer
-        until("the pod has the GPU", lambda: [a for a in b.kubelet.ask("list")["allocations"] if a["pod"] == "train"])
+        start_pod(b, "nvidia.com/GH100_H100_PCIE")
         b.api.ctl("pdb", "default/train", "blocked")
         b.label(MODE, "on")
         b.wait_state("waiting-busy", ready="false")
@@ -156,6 +160,51 @@ def policy_evict_evicts_once_and_obeys_budgets():
         b.label(MODE, "on")
         b.wait_state("on", ready="true")
         assert b.events("PodEvicted")
+
+
+def has_pod(b):
+    return b.api.call("GET", "/api/v1/namespaces/default/pods/train")[0] == 200
+
+
+def nobody_is_evicted_for_what_cannot_be():
+    """One GPU of the node has no ppcie, held or not; also after a restart that knows the held one from the journal only."""
+    for profile, resource, incapable, gpus in (("hgx-h100", RESOURCE, "0000:2a:00.0", 8),
+                                               ("h100-pcie", "nvidia.com/GH100_H100_PCIE", GPU, 1)):
+        with Bench(profile, config="busy: { policy: evict }\n", pods=True) as b:
+            b.ctl("fault", incapable, "ppcie-invalid")
+            b.start_agent()
+            b.wait_state("off", ready="false")
+            start_pod(b, resource, gpus)
+            b.label(MODE, "ppcie")
+            b.wait_state("failed", ready="")
+            assert "firmware" in b.wait_condition("DeviceFailed")["message"], b.condition()
+            b.stop_agent()
+            b.start_agent()
+            until("decided", lambda: [d for d in b.status().get("devices", []) if d["decision"] == "refused"])
+            b.wait_state("failed", ready="")
+            assert has_pod(b) and not b.events("PodEvicted"), b.events()
+            same(set(b.modes().values()), {"off"}, "nothing is touched")
+
+
+def the_lease_comes_before_eviction():
+    with Bench("h100-pcie", config="busy: { policy: evict }\nconcurrency: { max: 1, lease: turn }\n", pods=True) as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        start_pod(b, "nvidia.com/GH100_H100_PCIE")
+        path = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+        until("given back", lambda: not b.api.call("GET", path + "/turn-0")[1]["spec"].get("holderIdentity"))
+        code, lease = b.api.call("GET", path + "/turn-0")
+        now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
+        lease["spec"] = {"holderIdentity": "other-node", "leaseDurationSeconds": 3, "acquireTime": now, "renewTime": now}
+        code, answer = b.api.call("PUT", path + "/turn-0", lease)
+        assert code == 200, answer
+        b.label(MODE, "on")
+        b.wait_state("waiting-busy", ready="false")
+        until("the condition says what it waits for", lambda: "concurrency.max" in b.condition()["message"])
+        assert has_pod(b) and not b.events("PodEvicted"), "evicted before it is our turn"
+        b.wait_state("on", ready="true")  # the other one does not renew
+        assert not has_pod(b) and b.events("PodEvicted")
+        until("given back", lambda: not b.api.call("GET", path + "/turn-0")[1]["spec"].get("holderIdentity"))
 
 
 def a_pod_that_comes_at_the_last_moment_wins():
@@ -184,4 +233,5 @@ if __name__ == "__main__":
     run(a_held_gpu_holds_up_only_itself_and_the_holder_is_named, a_holder_is_seen_although_a_look_is_under_way,
         every_kind_of_holder_is_seen, ppcie_waits_for_all, a_pod_is_waited_for, restart_with_a_held_gpu_believes_the_journal,
         policy_fail_reports_and_recovers, policy_evict_evicts_once_and_obeys_budgets,
+        nobody_is_evicted_for_what_cannot_be, the_lease_comes_before_eviction,
         a_pod_that_comes_at_the_last_moment_wins)

@@ -323,7 +323,7 @@ static void nobody_is_evicted_for_a_joint_change_that_cannot_come(void **state)
     make();
     assert_true(plan.evict && plan.devices[1].evict);
     node.devices[0].report.capable_modes &= ~CC_MODE_BIT(CC_MODE_PPCIE);
-    make(); /* refused by another device */
+    make();                        /* refused by another device */
     for (size_t i = 0; i < 4; i++) /* nobody waits for what cannot be */
         assert_int_equal(plan.devices[i].decision, DECISION_REFUSED);
     assert_false(plan.evict || plan.devices[1].evict);
