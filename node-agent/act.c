@@ -73,6 +73,8 @@ static void record_failure(struct chain *chain, const struct worker_answer *answ
     result->result = ACT_FAILED;
     result->failed_step = answer->step;
     (void)snprintf(result->failed_code, sizeof result->failed_code, "%s", answer->code);
+    result->locked = answer->locked;
+    result->lock_pid = answer->lock_pid;
     (void)snprintf(result->error, sizeof result->error, "%s: %s%s%s",
                    worker_step_name(answer->step), answer->error, *answer->cure ? "; " : "",
                    answer->cure);

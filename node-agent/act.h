@@ -21,6 +21,8 @@ struct act_device {
     enum act_result result;
     enum worker_step failed_step;
     char failed_code[24]; /* errno name of that step */
+    bool locked;          /* it failed because another worker has the device */
+    int lock_pid;         /* that one, 0 = not known */
     bool undone;          /* with FAILED: the undo chain succeeded */
     bool report_valid;    /* a query in the chain answered */
     struct nv_report report;

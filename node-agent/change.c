@@ -12,6 +12,8 @@
 #define SETTLE_MS 20 /* devices that end within that time are published together */
 #define SOFT_RETRY_MS                                                                              \
     300 /* somebody else has it at this moment: another worker, a user who was quick */
+#define SOFT_TRIES                                                                                 \
+    4 /* each twice as late as the last: 4.5 s, longer than most steps of a worker left behind */
 #define JOURNAL_RETRY_MS 5000
 #define SAME_AGAIN_MS 5000 /* the same change again so soon after it succeeded: it did not help */
 
@@ -193,22 +195,32 @@ static void on_success(struct agent *agent, const struct change *change, size_t 
     log_info("device is in its mode", "bdf", bdf, "mode", cc_mode_name(report.active), NULL);
 }
 
-/* EBUSY: somebody else has it at this moment, and that is no failure of the device. */
+/* EBUSY: somebody else has it at this moment, and that is no failure of the device as long as it passes. */
+static bool is_passing(struct agent *agent, struct memory_device *m,
+                       const struct act_device *result)
+{
+    if (strcmp(result->failed_code, "EBUSY") != 0 || m->busy_tries == SOFT_TRIES)
+        return false;
+    int64_t delay_ms = (int64_t)SOFT_RETRY_MS << m->busy_tries++;
+    m->report_valid = false;
+    m->retry_at_ms = loop_now_ms(agent->loop) + delay_ms;
+    log_info("device is in use; looked at again", "bdf", m->bdf, "why", result->error, NULL);
+    agent_kick(agent, LOOK_USERS, delay_ms);
+    return true;
+}
+
 static void on_failure(struct agent *agent, const char *bdf, const struct act_device *result)
 {
     int64_t now = loop_now_ms(agent->loop);
     struct memory_device *m = memory_find(&agent->memory, bdf);
-    if (m && strcmp(result->failed_code, "EBUSY") == 0) {
-        m->report_valid = false;
-        m->retry_at_ms = now + SOFT_RETRY_MS;
-        log_info("device is in use; looked at again", "bdf", bdf, "why", result->error, NULL);
-        agent_kick(agent, LOOK_USERS, SOFT_RETRY_MS);
+    if (m && is_passing(agent, m, result))
         return;
-    }
     memory_failed(&agent->memory, bdf, result->error, now);
-    if (m)
+    if (m) {
         m->dead =
             strcmp(result->failed_code, "ENODEV") == 0 || strcmp(result->failed_code, "EIO") == 0;
+        m->locked = result->locked;
+    }
     log_error("device failed", "bdf", bdf, "error", result->error, NULL);
 }
 

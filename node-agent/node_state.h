@@ -36,8 +36,10 @@ struct observed_device {
     struct pod_ref holder_pod;
     size_t n_pods;
     struct pod_ref pods[NODE_MAX_PODS];
-    bool acting;         /* a chain of ours is running on it */
-    bool quarantined;    /* an abandoned worker still sits in the kernel with it */
+    bool acting; /* a chain of ours is running on it */
+    bool
+        quarantined; /* a process that nobody can end keeps it: an abandoned worker, ours or another's */
+    int stuck_pid;       /* that process, 0 = not known */
     unsigned failures;   /* in a row */
     int64_t retry_at_ms; /* not before, after a failure; 0 = at once */
     char error[640];     /* the last failure: step, what was seen, cure; "" = none */

@@ -76,6 +76,7 @@ void memory_read(struct memory *memory, const char *bdf, const struct nv_report 
     m->report = *report;
     m->report_valid = true;
     m->was_held = false;
+    m->busy_tries = 0;
     m->read_at_ms = now_ms;
 }
 
@@ -97,7 +98,7 @@ void memory_succeeded(struct memory *memory, const char *bdf)
     struct memory_device *m = memory_find(memory, bdf);
     if (!m)
         return;
-    m->failures = 0;
+    m->failures = m->busy_tries = 0;
     m->retry_at_ms = 0;
     *m->error = '\0';
 }
@@ -294,6 +295,25 @@ static void take_over(struct observed *now, const struct observed *previous)
 
 /* ---- what is known of each ---- */
 
+void observe_quarantine(const struct workers *workers, struct memory *memory,
+                        struct observed_device *d)
+{
+    struct memory_device *m = memory_find(memory, d->dev.bdf);
+    d->stuck_pid = 0;
+    d->quarantined = workers_is_quarantined(workers, d->dev.bdf, &d->stuck_pid);
+    if (!m || !m->locked)
+        return;
+    if (workers_is_locked(workers, d->dev.bdf, &d->stuck_pid)) {
+        d->quarantined = true;
+        return;
+    }
+    m->locked = false;
+    memory_succeeded(memory, d->dev.bdf);
+    d->failures = 0;
+    d->retry_at_ms = 0;
+    *d->error = '\0';
+}
+
 static void know(struct memory *memory, const struct journal *journal, const char *boot_id,
                  struct observed_device *d)
 {
@@ -306,6 +326,7 @@ static void know(struct memory *memory, const struct journal *journal, const cha
     d->report = m->report;
     if (d->n_holders > 0 || d->n_pods > 0) {
         m->was_held = true;
+        m->busy_tries = 0;
         enum cc_mode mode = journal_verified_mode(journal, &d->dev, boot_id);
         d->knowledge = mode != CC_MODE_UNKNOWN ? KNOWN_JOURNAL : KNOWN_NOT;
         d->report.active = d->report.pending = mode;
@@ -369,8 +390,8 @@ static int observe(const struct workers *workers, const struct host *host, struc
     forget_absent(memory, ret);
     name_unlisted(host, memory, ret);
     for (size_t i = 0; i < ret->n; i++) {
-        ret->devices[i].quarantined = workers_is_quarantined(workers, ret->devices[i].dev.bdf);
         know(memory, journal, ret->boot_id, &ret->devices[i]);
+        observe_quarantine(workers, memory, &ret->devices[i]);
     }
     return 0;
 }

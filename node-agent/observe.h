@@ -22,7 +22,9 @@ struct memory_device {
     int64_t read_at_ms;
     bool was_held; /* seen in use since the report: it is then void */
     unsigned failures;
-    bool dead; /* the last failure reads like a device that is faulty or off the bus */
+    unsigned busy_tries; /* times in a row that it could not be had, and that is no failure yet */
+    bool locked;         /* a worker that is not ours keeps it; ends with the lock */
+    bool dead;           /* the last failure reads like a device that is faulty or off the bus */
     int64_t retry_at_ms;
     char error[640];
 };
@@ -51,6 +53,11 @@ void memory_read(struct memory *memory, const char *bdf, const struct nv_report 
  * memory_succeeded() - forgets them. */
 void memory_failed(struct memory *memory, const char *bdf, const char *error, int64_t now_ms);
 void memory_succeeded(struct memory *memory, const char *bdf);
+
+/* observe_quarantine() - fills d->quarantined and d->stuck_pid, from the worker and locks of this moment. A lock that was
+ * let go of is the end of that failure. */
+void observe_quarantine(const struct workers *workers, struct memory *memory,
+                        struct observed_device *d);
 
 /**
  * observe_now() - what sysfs tells, at once; who uses what is taken over from @previous (NULL: not known)

@@ -10,6 +10,7 @@
 #define HELD_POLL_MS 5000  /* devices are in use and nobody waits: their release is noticed then */
 #define IDLE_POLL_MS 30000 /* who uses what, when nothing is known to be used */
 #define LOOK_FAILED_MS 5000
+#define LOCKED_POLL_MS 2000 /* is the worker gone that keeps a device? A look at one file */
 #define KUBELET_PATIENCE_MS                                                                        \
     2000 /* registration takes milliseconds, a restart of kubelet a second */
 
@@ -192,7 +193,7 @@ static void make_plan(struct agent *agent)
         struct observed_device *d = &agent->observed->devices[i];
         const struct track *track = agent_track(agent, d->dev.bdf);
         d->acting = track && (track->acting || track->ended_seq >= agent->observed_seq);
-        d->quarantined = workers_is_quarantined(agent->workers, d->dev.bdf);
+        observe_quarantine(agent->workers, &agent->memory, d);
     }
     /* a runtime that never answered would only be one more thing to wait for */
     sandboxes_fill(agent->sandboxes,
@@ -432,6 +433,16 @@ static int64_t user_poll_ms(const struct agent *agent)
     return agent->users_looked_ms + every;
 }
 
+/* A worker that is not ours tells nobody that it has ended. */
+static void watch_locks(struct agent *agent, const struct observed_device *d)
+{
+    const struct memory_device *m = memory_find(&agent->memory, d->dev.bdf);
+    if (!m || !m->locked || workers_is_locked(agent->workers, d->dev.bdf, NULL))
+        return;
+    log_info("the process that kept the device has let go of it", "bdf", d->dev.bdf, NULL);
+    agent_kick(agent, LOOK_USERS, 0);
+}
+
 static void on_tick(void *arg)
 {
     struct agent *agent = arg;
@@ -447,6 +458,7 @@ static void on_tick(void *arg)
     for (size_t i = 0; i < agent->observed->n; i++) {
         const struct observed_device *d = &agent->observed->devices[i];
         const struct track *track = agent_track(agent, d->dev.bdf);
+        watch_locks(agent, d);
         bool overdue = track && track->acting && now - track->acting_since_ms >= PUBLISH_OVERDUE_MS;
         if (overdue || (d->retry_at_ms > 0 && d->retry_at_ms <= now))
             agent_kick(agent, LOOK_SYSFS, 0);
@@ -467,6 +479,8 @@ void agent_tick(struct agent *agent)
         const struct track *track = agent_track(agent, d->dev.bdf);
         if (d->retry_at_ms > now)
             sooner(&due_ms, d->retry_at_ms);
+        if (d->quarantined)
+            sooner(&due_ms, now + LOCKED_POLL_MS);
         if (track && track->acting && now - track->acting_since_ms < PUBLISH_OVERDUE_MS)
             sooner(&due_ms, track->acting_since_ms + PUBLISH_OVERDUE_MS);
     }

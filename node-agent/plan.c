@@ -184,9 +184,13 @@ static bool is_waiting(const struct making *in, const struct view *v, struct dev
 {
     const struct observed_device *seen = v->seen;
     if (seen->quarantined) {
+        char pid[24] = "";
+        if (seen->stuck_pid > 0)
+            (void)snprintf(pid, sizeof pid, " (pid %d)", seen->stuck_pid);
         decide(plan, DECISION_WAIT,
-               "a process is still stuck in the kernel with it; it is left alone until that ends, "
-               "reboot the node if it never does");
+               "a process%s of an earlier change still has it, or is stuck in the kernel with it; "
+               "it is left alone until that ends, reboot the node if it never does",
+               pid);
         return true;
     }
     if (seen->retry_at_ms > in->options->now_ms) {

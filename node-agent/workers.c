@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/auto.h"
+#include "node-agent/gpu/lock.h"
 
 #define ANSWER_MAX_BYTES                                                                           \
     (256 * 1024) /* a holders answer of a busy node; a step answer has some hundred */
@@ -24,6 +25,7 @@ struct worker {
     struct workers *workers;
     struct worker *next;
     char target[BDF_SIZE];
+    pid_t pid;
     int fd; /* one end of a socket pair: the child's standard input and output */
     struct loop_fd *source;
     struct loop_child *child;
@@ -82,7 +84,7 @@ struct workers *workers_new(const struct host *host, struct loop *loop,
         .host = host,
         .loop = loop,
         .program = program,
-        .lock_dir = xstrdup(options->lock_dir ? options->lock_dir : "/run/ccnode/lock"),
+        .lock_dir = xstrdup(options->lock_dir ? options->lock_dir : LOCK_DIR),
         .on_released = options->on_released,
         .arg = options->arg,
     };
@@ -94,13 +96,25 @@ void workers_allow_modprobe(struct workers *workers, bool allow)
     workers->no_modprobe = !allow;
 }
 
-bool workers_is_quarantined(const struct workers *workers, const char *bdf)
+bool workers_is_quarantined(const struct workers *workers, const char *bdf, int *ret_pid)
 {
     for (const struct worker *w = workers->list; w; w = w->next) {
-        if (w->abandoned && !w->ended && strcmp(w->target, bdf) == 0)
-            return true;
+        if (!w->abandoned || w->ended || strcmp(w->target, bdf) != 0)
+            continue;
+        if (ret_pid)
+            *ret_pid = w->pid;
+        return true;
     }
     return false;
+}
+
+bool workers_is_locked(const struct workers *workers, const char *bdf, int *ret_pid)
+{
+    if (!lock_is_held(workers->host, workers->lock_dir, bdf))
+        return false;
+    if (ret_pid)
+        *ret_pid = lock_holder(workers->host, workers->lock_dir, bdf);
+    return true;
 }
 
 unsigned workers_running(const struct workers *workers)
@@ -171,9 +185,10 @@ static void on_late(void *arg)
     worker->abandoned = true;
     int limit = worker_deadline_ms(worker->step);
     char text[200];
-    (void)snprintf(text, sizeof text,
-                   "no answer after %d s; process %s is stuck in the kernel with the device",
-                   limit / 1000, WORKER_PROGRAM);
+    (void)snprintf(
+        text, sizeof text,
+        "no answer after %d s; process %s (pid %d) is stuck in the kernel with the device",
+        limit / 1000, WORKER_PROGRAM, (int)worker->pid);
     close_pipe(worker);
     struct worker_answer a = {.step = worker->step, .ms = limit};
     (void)snprintf(a.code, sizeof a.code, "ETIMEDOUT");
@@ -232,6 +247,8 @@ int worker_answer_parse(const char *line, size_t len, enum worker_step step,
     ret->ok = json_object_get_boolean(ok);
     ret->ms = member_number(object, "ms");
     ret->device_status = (uint32_t)member_number(object, "device_status");
+    ret->locked = json_object_object_get_ex(object, "lock_pid", NULL);
+    ret->lock_pid = (int)member_number(object, "lock_pid");
     copy_member(object, "code", ret->code, sizeof ret->code);
     copy_member(object, "error", ret->error, sizeof ret->error);
     copy_member(object, "cure", ret->cure, sizeof ret->cure);
@@ -341,7 +358,7 @@ static int spawn(const struct workers *workers, const char *target, int child_fd
 
 struct worker *worker_open(struct workers *workers, const char *target, struct err *err)
 {
-    if (workers_is_quarantined(workers, target)) {
+    if (workers_is_quarantined(workers, target, NULL)) {
         (void)err_set(err, EBUSY, "%s: a process is still stuck in the kernel with it", target);
         return NULL;
     }
@@ -361,6 +378,7 @@ struct worker *worker_open(struct workers *workers, const char *target, struct e
     struct worker *worker = xcalloc(1, sizeof *worker);
     worker->workers = workers;
     worker->fd = pair[0];
+    worker->pid = pid;
     (void)snprintf(worker->target, sizeof worker->target, "%s", target);
     worker->child = loop_add_child(workers->loop, pid, on_exit_of_child, worker, err);
     if (!worker->child) {

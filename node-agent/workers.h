@@ -40,6 +40,8 @@ struct worker_answer {
     int64_t ms;             /* as the worker measured; for a timeout the deadline */
     char code[24];          /* errno name, "" when ok */
     uint32_t device_status; /* with EREMOTEIO */
+    bool locked;            /* with EBUSY: another worker has the device */
+    int lock_pid;           /* that one, 0 = not known */
     char error[400];
     char cure[200];
     struct json_object
@@ -51,7 +53,11 @@ struct workers *workers_new(const struct host *host, struct loop *loop,
 void workers_free(struct workers *workers); /* closes all; accepts NULL */
 /* workers_allow_modprobe() - may workers started from now on load a missing VFIO driver? At first they may. */
 void workers_allow_modprobe(struct workers *workers, bool allow);
-bool workers_is_quarantined(const struct workers *workers, const char *bdf);
+/* workers_is_quarantined() - a worker of ours was abandoned with @bdf and has not ended. workers_is_locked() - some
+ * worker has it, of whichever parent: also one that an agent before us left behind. @ret_pid: of it, 0 = not known; may
+ * be NULL. */
+bool workers_is_quarantined(const struct workers *workers, const char *bdf, int *ret_pid);
+bool workers_is_locked(const struct workers *workers, const char *bdf, int *ret_pid);
 unsigned workers_running(const struct workers *workers); /* processes not yet reaped */
 
 /* worker_open() - start a process for @target, a BDF or "node". Return: the worker, or NULL. */

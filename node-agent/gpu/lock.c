@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -45,6 +46,18 @@ int lock_take(const struct host *host, const char *dir, const char *name, struct
     if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, (size_t)n, 0) != n)
         return err_errno(err, "write lock %s/%s", dir, name);
     return TAKE_FD(fd);
+}
+
+int lock_holder(const struct host *host, const char *dir, const char *name)
+{
+    struct err ignored = ERR_INIT;
+    char pid[10]; /* of what fits into an int whatever it says */
+    AUTO_FREE char *path = xasprintf("%s/%s", dir, name);
+    AUTO_CLOSE int fd = host_openat(host, path, O_RDONLY, &ignored);
+    *pid = '\0';
+    if (fd >= 0)
+        read_holder(fd, pid, sizeof pid);
+    return (int)strtol(pid, NULL, 10);
 }
 
 bool lock_is_held(const struct host *host, const char *dir, const char *name)

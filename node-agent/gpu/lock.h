@@ -16,6 +16,9 @@
  */
 int lock_take(const struct host *host, const char *dir, const char *name, struct err *err);
 
+/* lock_holder() - the pid that the file says; 0 when it says none. The one of a lock that nobody holds is of the last. */
+int lock_holder(const struct host *host, const char *dir, const char *name);
+
 /* lock_is_held() - somebody has it, in whatever pid namespace. False when there is no such file. */
 bool lock_is_held(const struct host *host, const char *dir, const char *name);
 

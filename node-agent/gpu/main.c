@@ -53,6 +53,8 @@ static void write_error(const struct work *work, const struct err *err, struct a
     answer_text(a, "code", name ? name : "EIO");
     if (err->code == EREMOTEIO)
         answer_number(a, "device_status", err->device_status);
+    if (work->locked)
+        answer_number(a, "lock_pid", work->lock_pid);
     answer_text(a, "error", err->msg);
     if (cure)
         answer_text(a, "cure", cure);

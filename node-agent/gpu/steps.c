@@ -325,6 +325,7 @@ int work_step(struct work *work, enum worker_step step, const char *argument, st
 {
     bool node = strcmp(work->target, "node") == 0;
     work->cure = NULL;
+    work->locked = false;
     /* in a chain that changes the mode the device was unbound for the change */
     work->may_bind = step == WORKER_WAKE || step == WORKER_STAGE;
     if (steps[step].node != node)

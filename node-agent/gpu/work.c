@@ -39,6 +39,12 @@ int work_lock(struct work *work, struct err *err)
     if (work->lock_fd >= 0)
         return 0;
     int fd = lock_take(&work->host, work->lock_dir, work->target, err);
+    work->locked = fd == -EBUSY;
+    if (work->locked) {
+        work->lock_pid = lock_holder(&work->host, work->lock_dir, work->target);
+        work->cure = "wait until that process ends; one that is stuck in the kernel keeps the "
+                     "device until it comes back or the node is rebooted";
+    }
     if (fd < 0)
         return fd;
     work->lock_fd = fd;
@@ -128,7 +134,7 @@ int work_open(struct work *work, struct err *err)
         r = identify(work, err);
     if (r == -EPERM)
         r = open_by_vfio(work, err);
-    if (r == -EBUSY) /* the mapping was refused or revoked: VFIO has it */
+    if (r == -EBUSY && !work->locked) /* the mapping was refused or revoked: VFIO has it */
         return users_name(&work->host, &work->dev, err);
     if (r < 0)
         return r;

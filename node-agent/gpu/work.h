@@ -26,6 +26,8 @@ struct work {
     const char *lock_dir;
     bool load_modules;
     int lock_fd;
+    bool locked;  /* this step failed because another worker has the lock */
+    int lock_pid; /* whose pid it says, 0 = none */
     struct power power;
     bool open;
     bool has_chip; /* survives a reset */

@@ -14,7 +14,8 @@
  * reset all). A failed step does not end the worker.
  *
  * The worker of a device holds an exclusive lock (flock) on <lock-dir>/<bdf> from its first step that touches the
- * device until it exits; the file holds its pid. A second one fails that step with EBUSY naming the pid.
+ * device until it exits; the file holds its pid. A second one fails that step with EBUSY naming the pid, and only then the
+ * answer has the member "lock_pid" (0: the file does not say).
  *
  * Answer: {"step":"stage","ok":true,"ms":12,…} or
  *         {"step":"stage","ok":false,"ms":12,"code":"EREMOTEIO","device_status":483,

@@ -116,6 +116,7 @@ class Bench:
         self.config = os.path.join(self.dir, "ccnode.yaml")
         self.log_path = os.path.join(self.dir, "agent.log")
         self.extra_env = {}
+        self.programs = BIN
 
     # ---- life ----
 
@@ -177,7 +178,7 @@ class Bench:
         os.rename(self.config + ".new", self.config)
 
     def agent_command(self, *options):
-        command = [os.path.join(BIN, "ccnode-agent"), "--config", self.config, "--host-root", self.root, *options]
+        command = [os.path.join(self.programs, "ccnode-agent"), "--config", self.config, "--host-root", self.root, *options]
         if self.api:
             command += ["--kubeconfig", self.api.kubeconfig, "--node-name", NODE]
         return command

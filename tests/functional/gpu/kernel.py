@@ -95,7 +95,8 @@ def unbind_that_blocks_is_only_late():
         same(w.receive(0.5), None, "blocked")
         with Worker(n, H100) as second:
             second.fails("unbind", "EBUSY", f"pid {w.p.pid}", "another ccnode-device")
-            second.fails("query", "EBUSY", "another ccnode-device")
+            a = second.fails("query", "EBUSY", "another ccnode-device")
+            same(a.get("lock_pid"), w.p.pid, "the member that says so")
         n.ctl("clear", H100)
         same(w.receive(10)["ok"], True, "in the end")
         same(n.driver(H100), None, "driver")

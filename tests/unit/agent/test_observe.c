@@ -3,11 +3,13 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/auto.h"
 #include "base/fs.h"
+#include "node-agent/gpu/lock.h"
 #include "node-agent/observe.h"
 
 #define GPU "0000:18:00.0"
@@ -274,6 +276,29 @@ static void failures_wait_longer_and_longer(void **state)
     assert_int_equal(memory_find(&b->memory, GPU)->retry_at_ms, 0);
 }
 
+static void a_lock_that_another_keeps_is_quarantine(void **state)
+{
+    struct bench *b = *state;
+    struct err err = ERR_INIT;
+    int fd = lock_take(&b->host, "/lock", GPU, &err);
+    assert_true(fd >= 0);
+    put(b, "/", "node.holders", IDLE);
+    look(b);
+    assert_false(b->seen.devices[0].quarantined); /* a worker that works is nothing special */
+    memory_failed(&b->memory, GPU, "another worker has it", 1000);
+    memory_find(&b->memory, GPU)->locked = true;
+    look(b);
+    assert_true(b->seen.devices[0].quarantined);
+    assert_int_equal(b->seen.devices[0].stuck_pid, getpid());
+    assert_int_equal(b->seen.devices[0].failures, 1);
+    (void)close(fd);
+    look(b);
+    assert_false(b->seen.devices[0].quarantined);
+    assert_int_equal(b->seen.devices[0].failures, 0); /* its end is the end of that failure */
+    assert_int_equal(b->seen.devices[0].retry_at_ms, 0);
+    assert_false(memory_find(&b->memory, GPU)->locked);
+}
+
 static void without_pci_it_says_so(void **state)
 {
     struct bench *b = *state;
@@ -293,6 +318,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_device_that_went_is_forgotten, setup, teardown),
         cmocka_unit_test_setup_teardown(a_new_model_keeps_its_name, setup, teardown),
         cmocka_unit_test_setup_teardown(failures_wait_longer_and_longer, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lock_that_another_keeps_is_quarantine, setup, teardown),
         cmocka_unit_test_setup_teardown(without_pci_it_says_so, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

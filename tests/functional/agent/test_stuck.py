@@ -1,0 +1,126 @@
+#!/usr/bin/python3
+"""Workers that do not come back from the kernel: one device is lost for as long, the others are not."""
+import os
+import shutil
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+from rig import BIN, MODE, STATE, Bench, comm, run, same, until  # noqa: E402
+
+GPU = "0000:18:00.0"
+RESOURCE = "nvidia.com/GH100_H100_SXM5_80GB"
+
+
+def worker_of(b, bdf):
+    """The process that has the lock of the device."""
+    with open(f"{b.root}/run/ccnode/lock/{bdf}", encoding="utf-8") as f:
+        pid = int(f.read())
+    same(comm(pid), "ccnode-device", f"process {pid}")
+    return pid
+
+
+def step(b, bdf):
+    return next((d["step"] for d in b.status().get("devices", []) if d["bdf"] == bdf), "")
+
+
+def healthy(b):
+    return list(b.kubelet.devices().get(RESOURCE, {}).values()).count("Healthy")
+
+
+def is_named(b, pid):
+    condition = b.condition()
+    return condition["reason"] == "DeviceFailed" and GPU in condition["message"] and f"pid {pid}" in condition["message"]
+
+
+def seven_are_served(b, pid, seconds=30):
+    b.wait_state("degraded", ready="true", seconds=seconds)
+    until("seven are served", lambda: healthy(b) == 7)
+    until(lambda: f"{GPU} and pid {pid} are named: {b.condition()}", lambda: is_named(b, pid))
+
+
+def recovers(b, pid, mode, ready):
+    b.ctl("clear", GPU)
+    b.wait_state(mode, ready=ready)
+    until("eight are served", lambda: healthy(b) == 8)
+    until("the stuck process has ended", lambda: comm(pid) == "")
+
+
+def a_restart_while_a_worker_is_stuck(fault, stuck_in):
+    with Bench("hgx-h100") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        b.ctl("fault", GPU, fault)
+        b.label(MODE, "on")
+        until("stuck", lambda: step(b, GPU) == stuck_in)
+        pid = worker_of(b, GPU)
+        b.kill_agent()
+        b.start_agent()
+        seven_are_served(b, pid)
+        b.label(MODE, "devtools")  # whatever is asked for: the seven follow, the stuck one is left alone
+        until("they follow", lambda: list(b.modes().values()).count("devtools") == 7)
+        b.wait_state("degraded", ready="")
+        until(lambda: f"still named: {b.condition()}", lambda: is_named(b, pid))
+        same(b.log().count("device is in use; looked at again"), 4, "tries before it counts as failed")
+        recovers(b, pid, "devtools", "")
+
+
+def a_restart_while_a_reset_hangs():
+    a_restart_while_a_worker_is_stuck("reset-hangs", "reset")
+
+
+def a_restart_while_an_unbind_blocks():
+    a_restart_while_a_worker_is_stuck("unbind-blocks", "unbind")
+
+
+def an_overdue_worker_is_abandoned():
+    """With the real deadline: 30 s for unbind."""
+    with Bench("hgx-h100") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        b.ctl("fault", GPU, "unbind-blocks")
+        b.label(MODE, "on")
+        until("stuck", lambda: step(b, GPU) == "unbind")
+        pid = worker_of(b, GPU)
+        until("abandoned", lambda: "no answer after 30 s" in b.log(), 45)
+        same(comm(pid), "ccnode-device", "nobody kills it")
+        seven_are_served(b, pid)
+        recovers(b, pid, "on", "true")
+        assert "the stuck process has ended" in b.log()
+
+
+WRAPPER = """#!/bin/sh
+for target; do :; done
+[ -e {flag} ] && [ "$target" = {gpu} ] || exec {device} "$@"
+while read -r step argument; do
+    echo '{{"step":"'$step'","ok":false,"ms":0,"code":"EBUSY","error":"someone has it open through VFIO"}}'
+done
+"""
+
+
+def in_use_by_nobody_that_can_be_found():
+    """The worker says so for ever, the search of the host finds no one: not for ever in between, but failed."""
+    with Bench("hgx-h100") as b:
+        programs, flag = os.path.join(b.dir, "bin"), os.path.join(b.dir, "flag")
+        os.mkdir(programs)
+        shutil.copy(os.path.join(BIN, "ccnode-agent"), programs)
+        with open(os.path.join(programs, "ccnode-device"), "w", encoding="utf-8") as f:
+            f.write(WRAPPER.format(flag=flag, gpu=GPU, device=os.path.join(BIN, "ccnode-device")))
+            os.chmod(f.name, 0o755)
+        with open(flag, "w", encoding="utf-8"):
+            pass
+        b.programs = programs
+        b.start_agent()
+        b.wait_state("degraded", ready="false")
+        until("seven are served", lambda: healthy(b) == 7)
+        assert "someone has it open through VFIO" in b.condition()["message"], b.condition()
+        same(b.log().count("device is in use; looked at again"), 4, "tries before it counts as failed")
+        until("tried again", lambda: b.log().count('msg="device failed"') >= 2)
+        same(b.labels()[STATE], "degraded", "meanwhile")
+        os.unlink(flag)
+        b.wait_state("off", ready="false")
+        until("eight are served", lambda: healthy(b) == 8)
+
+
+if __name__ == "__main__":
+    run(a_restart_while_a_reset_hangs, a_restart_while_an_unbind_blocks, an_overdue_worker_is_abandoned,
+        in_use_by_nobody_that_can_be_found)
