@@ -1,10 +1,12 @@
 /* Workers and act with a stand-in for ccnode-device: real processes, real pipes. */
 #include <dirent.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -27,7 +29,16 @@ struct bench {
     char released[BDF_SIZE];
     struct act *act;
     bool stop_at_reset;
+    int64_t ahead_ms; /* of the clock: deadlines pass without waiting for them */
 };
+
+static int64_t now_ms(void *arg)
+{
+    const struct bench *b = arg;
+    struct timespec ts;
+    assert_int_equal(clock_gettime(CLOCK_MONOTONIC, &ts), 0);
+    return b->ahead_ms + (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
 
 static void on_released(void *arg, const char *bdf)
 {
@@ -42,7 +53,7 @@ static int setup(void **state)
     (void)snprintf(b->root, sizeof b->root, "/tmp/ccnode-act-XXXXXX");
     assert_non_null(mkdtemp(b->root));
     assert_int_equal(host_open(&b->host, b->root, &err), 0);
-    b->loop = loop_new(NULL, NULL);
+    b->loop = loop_new(now_ms, b);
     AUTO_FREE char *program = xasprintf("%s/tests/unit/agent/fake-device",
                                         getenv("CCNODE_SOURCE") ? getenv("CCNODE_SOURCE") : ".");
     struct workers_options options = {
@@ -282,6 +293,57 @@ static void a_worker_that_dies_or_babbles_is_a_failure(void **state)
     }
 }
 
+static void wait_for_step(struct bench *b, const char *line)
+{
+    struct err err = ERR_INIT;
+    char *text = NULL;
+    for (int i = 0; i < 2000; i++) {
+        loop_run_once(b->loop, 10);
+        bool there = fs_read(&b->host, "/log", 65536, &text, NULL, &err) == 0 && strstr(text, line);
+        free(text);
+        text = NULL;
+        if (there)
+            return;
+    }
+    fail_msg("no \"%s\"", line);
+}
+
+static void a_worker_that_is_late_is_abandoned_until_it_ends(void **state)
+{
+    struct bench *b = *state;
+    struct err err = ERR_INIT;
+    int pid = 0;
+    make(2, false);
+    answer(b, A, "reset", "hang");
+    struct act_callbacks callbacks = {.on_device = on_device, .on_done = on_done, .arg = b};
+    b->act = act_start(b->workers, b->loop, &plan, &node, &callbacks);
+    wait_for_step(b, A " reset\n");
+    wait_for_step(b, B " end\n");
+    assert_false(workers_is_quarantined(b->workers, A, NULL));
+    b->ahead_ms = worker_deadline_ms(WORKER_RESET);
+    for (int i = 0; i < 200 && !b->done; i++)
+        loop_run_once(b->loop, 10);
+    assert_int_equal(b->results[0].result, ACT_FAILED);
+    assert_string_equal(b->results[0].failed_code, "ETIMEDOUT");
+    assert_int_equal(b->results[1].result, ACT_DONE);
+
+    assert_true(workers_is_quarantined(b->workers, A, &pid));
+    assert_false(workers_is_quarantined(b->workers, B, NULL));
+    AUTO_FREE char *named = xasprintf("(pid %d) is stuck in the kernel", pid);
+    assert_non_null(strstr(b->results[0].error, named));
+    assert_null(worker_open(b->workers, A, &err)); /* no second one beside it */
+    assert_string_equal(b->released, "");
+
+    assert_int_equal(kill(pid, SIGKILL), 0); /* as the kernel lets go of it at last */
+    for (int i = 0; i < 200 && !*b->released; i++)
+        loop_run_once(b->loop, 50);
+    assert_string_equal(b->released, A);
+    assert_false(workers_is_quarantined(b->workers, A, NULL));
+    struct worker *worker = worker_open(b->workers, A, &err);
+    assert_non_null(worker);
+    worker_close(worker);
+}
+
 static void stopping_ends_after_the_running_step(void **state)
 {
     struct bench *b = *state;
@@ -347,6 +409,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(together_one_failure_puts_all_back, setup, teardown),
         cmocka_unit_test_setup_teardown(a_worker_that_dies_or_babbles_is_a_failure, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_worker_that_is_late_is_abandoned_until_it_ends, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(stopping_ends_after_the_running_step, setup, teardown),
         cmocka_unit_test_setup_teardown(a_program_that_is_missing_is_told_for_each_device, setup,
