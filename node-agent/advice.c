@@ -9,6 +9,12 @@ static const struct {
 } kinds[ADVICE_KINDS] = {
     [ADVICE_PERMISSION] = {"PermissionMissing", "the API server forbids what the agent must do",
                            "the API server forbids nothing any more"},
+    [ADVICE_TEE] = {"ConfidentialGuestsImpossible", "the host can start no confidential guest",
+                    "the host can start confidential guests now"},
+    [ADVICE_VFIO] = {"IommufdMissing", "the kernel's VFIO is too old for this host's TEE",
+                     "VFIO has what this host's TEE needs now"},
+    [ADVICE_SWITCHES] = {"NVSwitchMissing", "GPUs are offered without the NVSwitches they need",
+                         "the NVSwitches are offered now"},
     [ADVICE_RIVAL] = {"DevicePluginConflict", "another device plugin has a resource of ours",
                       "kubelet has our device plugin again"},
     [ADVICE_GET] = {"PodResourcesGetMissing", "kubelet does not tell Kata a sandbox's devices",

@@ -7,10 +7,13 @@
 
 enum advice_kind {
     ADVICE_PERMISSION, /* what the API server forbids us */
+    ADVICE_TEE,        /* no confidential guest can be started, and one is wanted */
+    ADVICE_VFIO,       /* the kernel's VFIO lacks what the host's TEE needs */
     ADVICE_RIVAL,      /* another device plugin has one of our resources */
     ADVICE_CDI_FILES,  /* somebody else's CDI file that fails every pod with a GPU */
     ADVICE_RUNTIME,    /* what the container runtime lacks */
     ADVICE_GET,        /* kubelet lacks what Kata asks it */
+    ADVICE_SWITCHES,   /* GPUs that need NVSwitches which are not offered */
     ADVICE_KINDS,
 };
 

@@ -4,6 +4,7 @@
 #include "base/auto.h"
 #include "base/log.h"
 #include "node-agent/agent.h"
+#include "node-agent/host_advice.h"
 #include "node-agent/naming.h"
 
 #define FIRST_BUSY_POLL_MS 500 /* someone is waited for, and has just been found */
@@ -282,12 +283,7 @@ void agent_permissions_seen(struct agent *agent)
 /* What stands in the way of pods on this node, and is not ours to mend. */
 static void judge_surroundings(struct agent *agent)
 {
-    bool confidential = false;
-    for (size_t i = 0; i < agent->observed->n; i++) {
-        const struct device_intent *wish = &agent->intent->devices[i];
-        confidential = confidential || (wish->managed && wish->mode != CC_MODE_OFF &&
-                                        wish->mode != CC_MODE_UNKNOWN);
-    }
+    bool confidential = host_advice_wants_tee(agent->intent);
     bool serving = agent->intent->serve && !agent->intent->hands_off;
     struct runtime_needs needs = {
         .tee = !confidential          ? NULL
@@ -299,6 +295,12 @@ static void judge_surroundings(struct agent *agent)
     };
     memset(agent->advice, 0, sizeof agent->advice);
     judge_permissions(agent, &agent->advice[ADVICE_PERMISSION]);
+    if (serving) {
+        host_advice_tee(agent->intent, agent->observed, &agent->advice[ADVICE_TEE]);
+        host_advice_vfio(agent->intent, agent->observed, &agent->advice[ADVICE_VFIO]);
+        host_advice_switches(agent->intent, agent->observed, agent->plan,
+                             &agent->advice[ADVICE_SWITCHES]);
+    }
     if (serving)
         agent->advice[ADVICE_RIVAL] = *kubelet_view_rival(agent->kubelet_view);
     if (serving && confidential)
