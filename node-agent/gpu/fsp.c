@@ -82,8 +82,10 @@ int fsp_request(struct fsp *fsp, uint32_t type, const uint32_t *payload, size_t 
     fsp->open = false; /* until all went well */
     if (r == 0)
         r = box->send(fsp, packet, n + 2, err);
+    fsp->owed = r == 0;
     if (r == 0)
         r = box->receive(fsp, packet, err);
+    fsp->owed = fsp->owed && r == -ETIMEDOUT;
     if (r >= 0)
         r = fsp_parse(packet, (size_t)r, type, ret, err);
     fsp->open = r == 0 || r == -EREMOTEIO;

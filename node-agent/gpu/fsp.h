@@ -27,6 +27,8 @@ struct fsp {
     const struct chip *chip;
     bool open;
     bool fresh; /* EMEM: the queues have just been seen empty */
+    bool
+        owed; /* a request went out whose answer was not waited for any longer: it may still come */
     int64_t deadline_us;
     int64_t latency_us; /* what answers took lately: slept before the first look for the next */
     uint32_t cmd_tail, msg_tail; /* EMEM: tails that mean "taken" and "no message" */

@@ -56,10 +56,11 @@ static int emem_open(struct fsp *fsp, struct err *err)
         r = read_queue(fsp, MSG_HEAD, &msg, err);
     fsp->fresh = true;
     fsp->msg_tail = msg.tail;
-    if (r < 0 || (is_empty(cmd) && is_empty(msg)))
+    bool coming = fsp->owed || !is_empty(cmd);
+    if (r < 0 || (!coming && is_empty(msg)))
         return r;
     /* somebody's answer may still be on its way: taken for ours later, it would be a wrong one */
-    for (unsigned look = 0; r == 0 && !is_empty(cmd) && is_empty(msg); look++) {
+    for (unsigned look = 0; r == 0 && coming && is_empty(msg); look++) {
         if (!fsp_pause(fsp, begin, SETTLE_LIMIT_US, look))
             break;
         r = read_queue(fsp, MSG_HEAD, &msg, err);

@@ -82,7 +82,13 @@ static int read_data(struct fsp *fsp, uint32_t info, uint32_t *packet, struct er
 static int mnoc_open(struct fsp *fsp, struct err *err)
 {
     uint32_t info, dropped[FSP_MAX_DWORDS];
+    int64_t begin = regs_now_us(fsp->regs);
     int r = regs_read(fsp->regs, SEND_INFO, &info, err);
+    for (unsigned look = 0; r == 0 && fsp->owed && !(info & READY); look++) {
+        if (!fsp_pause(fsp, begin, ANSWER_LIMIT_US, look))
+            break;
+        r = regs_read(fsp->regs, SEND_INFO, &info, err);
+    }
     if (r == 0 && info & READY)
         r = read_data(fsp, info, dropped, err);
     return r < 0 ? r : 0;

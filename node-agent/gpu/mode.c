@@ -180,14 +180,25 @@ static unsigned deciding_knob(const struct change *changes, int n)
     return 0;
 }
 
-/* Put back what was written before a refusal, and find out why it was refused. */
+static int put_back(struct knobs *knobs, const struct change *change, struct err *err)
+{
+    uint16_t v;
+    int r = knobs_read(knobs, change->id, &v, err);
+    return r < 0 || v == change->from ? r : knobs_write(knobs, change->id, change->from, err);
+}
+
+/* Put back what was written before a failure, and find out why a write was refused. Only a refusal says that nothing was
+ * written: a write without a good answer may have been carried out, so it is read back. That takes a session of its own,
+ * the time of the old one may be what ran out. */
 static int undo(struct knobs *knobs, const struct change *changes, int done, int r, struct err *err)
 {
     struct err second = ERR_INIT;
     unsigned failed = changes[done].id;
     uint32_t status = err->device_status;
-    for (int i = done - 1; i >= 0; i--) {
-        if (knobs_write(knobs, changes[i].id, changes[i].from, &second) < 0)
+    if (r != -EREMOTEIO)
+        fsp_new_session(&knobs->fsp);
+    for (int i = r == -EREMOTEIO ? done - 1 : done; i >= 0; i--) {
+        if (put_back(knobs, &changes[i], &second) < 0)
             return err_wrap(err, r, "knob %u could not be put back (%.150s) after", changes[i].id,
                             second.msg);
     }

@@ -74,8 +74,11 @@ static int step_stage(struct work *work, const char *argument, struct answer *a,
     int r = parse_mode(argument, &mode, err);
     if (r == 0)
         r = work_open_mailbox(work, err);
-    if (r == 0)
-        r = mode_stage(&work->knobs, mode, err);
+    if (r < 0)
+        return r;
+    /* an undo comes late: the time of an earlier step, or spent at a barrier, is not this one's */
+    knobs_forget(&work->knobs);
+    r = mode_stage(&work->knobs, mode, err);
     if (r < 0)
         return r;
     answer_number(a, "writes", r);
@@ -136,7 +139,7 @@ static int step_reset(struct work *work, const char *argument, struct answer *a,
     r = reset_device(&work->host, work->target, work->regs, method, used, err);
     work->priv_ring = false;
     if (healthy)
-        knobs_forget(&work->knobs);
+        knobs_setup(&work->knobs, work->regs, work->chip);
     if (r == 0 && healthy)
         r = reset_check_mark(work->regs, work->chip, err);
     if (r == 0)

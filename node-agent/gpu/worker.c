@@ -14,7 +14,7 @@ enum {
     QUEUE =
         5000, /* a mailbox that someone left half used: wait for its answer before it is reset */
     RPC =
-        20000, /* all requests of one step together; one alone has 1 s to be taken and 5 s to be answered */
+        20000, /* all requests of one session together; one alone has 1 s to be taken and 5 s to be answered */
     KERNEL_RESET =
         70000, /* Linux: 0.7 s pending transactions, FLR 0.1 s, then up to 65.5 s for the device to answer */
     MARGIN = 2000, /* a machine under load */
@@ -27,7 +27,8 @@ static const struct {
     [WORKER_QUERY] = {"query", WAKE + FIREWALL + BOOT + QUEUE + RPC + MARGIN},
     [WORKER_KNOBS] = {"knobs", WAKE + FIREWALL + BOOT + QUEUE + RPC + MARGIN},
     [WORKER_WAKE] = {"wake", WAKE + FIREWALL + MARGIN},
-    [WORKER_STAGE] = {"stage", WAKE + FIREWALL + BOOT + QUEUE + RPC + MARGIN},
+    /* one session to write, one to put back what a failed one wrote */
+    [WORKER_STAGE] = {"stage", WAKE + FIREWALL + BOOT + 2 * (QUEUE + RPC) + MARGIN},
     [WORKER_CHECK_STAGED] = {"check-staged", WAKE + FIREWALL + BOOT + QUEUE + RPC + MARGIN},
     [WORKER_RESET] = {"reset", WAKE + KERNEL_RESET + MARGIN},
     [WORKER_WAIT_BOOT] = {"wait-boot", WAKE + FIREWALL + BOOT + MARGIN},

@@ -62,6 +62,14 @@ static void put_answer(struct device *d, struct channel *c)
     c->torn = fault_take(d, MODEL_FAULT_TORN_QUEUE) ? 2 : 0;
 }
 
+/* taken half way, answered at the end; only the sum is an estimate somebody could check */
+static void begin_command(struct channel *c, int64_t now, int64_t due)
+{
+    c->take_at = now + (due - now) / 2;
+    c->answer_at = due;
+    c->n_answer = 0;
+}
+
 void fsp_settle(struct state *s, struct device *d)
 {
     int64_t now = now_ns(s);
@@ -71,6 +79,10 @@ void fsp_settle(struct state *s, struct device *d)
             take_command(s, d, c);
         if (c->answer_at && !c->take_at && c->n_answer && now >= c->answer_at)
             put_answer(d, c);
+        if (c->queued && !c->answer_at) {
+            begin_command(c, now, now + c->queued);
+            c->queued = 0;
+        }
     }
 }
 
@@ -78,11 +90,11 @@ static void doorbell(struct state *s, struct device *d, struct channel *c)
 {
     if (c->cmd_head == c->cmd_tail || d->faults[MODEL_FAULT_FSP_MUTE] || !booted(s, d))
         return;
-    /* taken half way, answered at the end; only the sum is an estimate somebody could check */
     int64_t due = prc_due(s, d), now = now_ns(s);
-    c->take_at = now + (due - now) / 2;
-    c->answer_at = due;
-    c->n_answer = 0;
+    if (c->answer_at && !c->take_at && c->n_answer)
+        c->queued = due - now + 1; /* one after the other: the last one's answer still comes */
+    else
+        begin_command(c, now, due);
 }
 
 void fsp_reset(struct device *d)

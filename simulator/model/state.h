@@ -59,6 +59,8 @@ struct channel {
     uint32_t cmd_head, cmd_tail, msg_head, msg_tail;
     uint32_t emem_control;
     int64_t take_at, answer_at; /* 0 = nothing due */
+    int64_t
+        queued; /* how long the command takes that came before the answer to the last; 0 = none */
     uint32_t answer[ANSWER_DWORDS], n_answer;
     int torn; /* pairs of reads still inconsistent */
     struct assembly assembly;

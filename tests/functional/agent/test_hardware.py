@@ -96,6 +96,25 @@ def ppcie_failure_before_the_reset_puts_all_back():
         b.wait_state("ppcie", ready="true", seconds=60)
 
 
+def an_unbind_that_never_ends_before_ppcie_puts_all_back():
+    """The others have waited at the barrier for longer than the firmware gets for a step: what they put back is another."""
+    with Bench("hgx-h100", "--delay", "rpc_ms=100") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        before = b.resets()
+        b.ctl("fault", GPU, "unbind-blocks")
+        b.label(MODE, "ppcie")
+        others = sorted(set(b.modes()) - {GPU})
+        for staged in (1, 0):
+            until(f"PPCIE knob of the others is {staged}",
+                  lambda: {b.ctl_json("knobs", d)["knobs"]["45"] for d in others} == {staged}, 60)
+        until("bound again", lambda: {b.driver(d) for d in others} == {"vfio-pci"})
+        assert "FSP does not" not in b.log()
+        same(b.resets(), before, "nobody was reset")
+        b.ctl("clear", GPU)
+        b.wait_state("ppcie", ready="true", seconds=90)
+
+
 def a_mode_changed_by_somebody_else_is_put_right():
     with Bench("h100-pcie", config="devices: { verifyInterval: 1s }\n") as b:
         b.start_agent()
@@ -241,7 +260,7 @@ def container_hands_back_and_takes_again():
 
 if __name__ == "__main__":
     tests = [a_mute_gpu, a_dead_gpu, a_gpu_whose_reset_fails, a_gpu_that_forgets_its_mode, a_failing_gpu_does_not_make_the_others_flap, hold_all_withdraws_all,
-             ppcie_failure_before_the_reset_puts_all_back, a_mode_changed_by_somebody_else_is_put_right,
+             ppcie_failure_before_the_reset_puts_all_back, an_unbind_that_never_ends_before_ppcie_puts_all_back, a_mode_changed_by_somebody_else_is_put_right,
              a_rebound_gpu_comes_back, a_dead_gpu_is_looked_for_again, unplugged_and_plugged_without_a_restart, unplugged_while_bound_to_nothing,
              gpus_bound_later_than_we_start, a_vfio_node_that_goes_and_comes,
              container_hands_back_and_takes_again]

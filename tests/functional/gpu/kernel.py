@@ -202,6 +202,16 @@ def resets_that_fail():
         assert w.receive(10) is not None
 
 
+def a_step_has_its_own_time_with_the_firmware():
+    """What one stage used up does not lack the one that puts it back, in the same worker."""
+    with Node("h100-pcie") as n, Worker(n, H100) as w:
+        w.ok("unbind", "wake")
+        n.ctl("fault", H100, "fsp-slow", "4500")
+        w.fails("stage on", "ETIMEDOUT", "FSP does not")
+        n.ctl("clear", H100)
+        w.ok("stage off", "check-staged off")
+
+
 def dead_devices_are_not_reset():
     """The kernel would sleep for minutes, unkillable (REF-L 6.6)."""
     with Node("h100-pcie", "--scale", "0.01") as n, Worker(n, H100) as w:
@@ -337,6 +347,7 @@ if __name__ == "__main__":
     run([t for t in [held_devices_are_refused_and_the_holder_named, holders_of_every_kind_are_found,
          mapping_without_descriptor_is_a_use, revoked_mapping_is_an_error_with_a_name, unbind_that_blocks_is_only_late,
          no_driver_link_does_not_mean_free, host_driver_is_never_reset_under, groups_are_bound_whole_or_not_at_all,
-         without_iommu_binding_is_refused, missing_vfio_driver_is_loaded, resets_that_fail, dead_devices_are_not_reset,
+         without_iommu_binding_is_refused, missing_vfio_driver_is_loaded, resets_that_fail,
+         a_step_has_its_own_time_with_the_firmware, dead_devices_are_not_reset,
          broken_devices_are_answers, devices_that_vanish, surprise_removal_while_it_works, signals_do_not_cut_a_step,
          lockdown_is_worked_around_through_vfio, a_refused_mapping_names_causes_and_cures, slow_sleepers] if not only or t.__name__ in only])

@@ -174,6 +174,38 @@ static void mute_firmware_costs_its_limit_and_no_more(void **state)
     }
 }
 
+/* The answer to a write comes too late, but the write was carried out: it is put back with the others, on a budget of its
+ * own, and the late answer is not taken for one to a later request. */
+static void a_write_that_timed_out_is_put_back(void **state)
+{
+    (void)state;
+    for (size_t kind = 0; kind < ARRAY_LEN(bench_kinds); kind++) {
+        for (int slow = 1500; slow <= 4900; slow += 100) { /* the budget ends at every place */
+            struct err err = ERR_INIT;
+            int before[MODEL_KNOBS], after[MODEL_KNOBS];
+            enum cc_mode mode =
+                bench_kinds[kind].modes & CC_MODE_BIT(CC_MODE_ON) ? CC_MODE_ON : CC_MODE_PPCIE;
+            struct bench *b = open_bench(kind);
+            (void)model_set_knob(b->model, b->hw, KNOB_2, 1);
+            for (unsigned id = 0; id < MODEL_KNOBS; id++)
+                before[id] = model_knob(b->model, b->hw, id);
+            bench_fault(b, MODEL_FAULT_FSP_SLOW, slow);
+            int64_t begin = model_now_ns(b->model);
+            int r = mode_stage(&b->knobs, mode, &err);
+            int64_t took_ms = (model_now_ns(b->model) - begin) / 1000000;
+            for (unsigned id = 0; id < MODEL_KNOBS; id++)
+                after[id] = model_knob(b->model, b->hw, id);
+            if (took_ms > 45000 || (r < 0 && (r != -ETIMEDOUT || strstr(err.msg, "put back") ||
+                                              memcmp(before, after, sizeof before) != 0)))
+                fail_msg("%s, %d ms slower: %d '%s' after %lld ms", bench_kinds[kind].name, slow, r,
+                         err.msg, (long long)took_ms);
+            bench_fault(b, MODEL_FAULT_FSP_SLOW, 0);
+            works_again(b, "after");
+            bench_free(b);
+        }
+    }
+}
+
 static void lost_writes_are_seen_by_reading_back(void **state)
 {
     (void)state;
@@ -394,6 +426,7 @@ int main(void)
         cmocka_unit_test(torn_and_slow_queues_are_waited_for),
         cmocka_unit_test(endless_slowness_ends),
         cmocka_unit_test(mute_firmware_costs_its_limit_and_no_more),
+        cmocka_unit_test(a_write_that_timed_out_is_put_back),
         cmocka_unit_test(lost_writes_are_seen_by_reading_back),
         cmocka_unit_test(refused_write_puts_the_others_back),
         cmocka_unit_test(boot_that_never_ends),
