@@ -3,14 +3,14 @@
 #include <string.h>
 
 #include "base/auto.h"
+#include "base/resource_name.h"
 #include "cdi/cdi.h"
 #include "cdi/names.h"
 #include "cdi/ours.h"
 
 static int check_class(const struct cdi_device *dev, const char *class, struct err *err)
 {
-    size_t len = strnlen(class, CDI_NAME_SIZE);
-    if (len < CDI_NAME_SIZE && cdi_name_is_class(class, len) && !strchr(class, '.'))
+    if (resource_name_ok(class))
         return 0;
     return err_set(
         err, EINVAL,

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/auto.h"
+#include "base/resource_name.h"
 #include "node-agent/gpu/selectors.h"
 
 static const struct word mode_words[] = {
@@ -82,13 +83,12 @@ static bool is_name(const char *text, const char *inner, size_t max)
     return true;
 }
 
-/* Name part of an extended resource: a label-like name of at most 63 characters (apimachinery validation,
- * IsQualifiedName). */
 static const char *check_resource(const char *text)
 {
-    return is_name(text, "-_.", 63)
+    return resource_name_ok(text)
                ? NULL
-               : "a resource name without \"nvidia.com/\": letters, digits, - _ . (at most 63)";
+               : "a resource name without \"nvidia.com/\": letters, digits, - and _ (at most 63), "
+                 "a letter first, a letter or digit last";
 }
 
 static const char *check_partition(const char *text)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/auto.h"
+#include "base/resource_name.h"
 
 /* Frozen: rows are added, never changed. Sorted by id. */
 static const struct nv_model models[] = {
@@ -86,19 +87,6 @@ const char *names_chip(enum nv_kind kind, uint16_t device_id)
     return device_id >= 0x2900 ? CHIP_UNLISTED : "";
 }
 
-bool names_resource_ok(const char *text)
-{
-    size_t n = strlen(text);
-    if (n == 0 || n > 63 || !isalnum((unsigned char)text[0]) ||
-        !isalnum((unsigned char)text[n - 1]))
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        if (!isalnum((unsigned char)text[i]) && !strchr("_-.", text[i]))
-            return false;
-    }
-    return true;
-}
-
 int names_format(const char *text, char *ret, size_t room, struct err *err)
 {
     char out[64];
@@ -121,7 +109,7 @@ int names_format(const char *text, char *ret, size_t room, struct err *err)
     const char *from = out;
     while (*from && !isalnum((unsigned char)*from))
         from++;
-    if (!*from)
+    if (!resource_name_ok(from))
         return err_set(err, EINVAL, "no resource name can be made of '%.60s'", text);
     (void)snprintf(ret, room, "%s", from);
     return 0;

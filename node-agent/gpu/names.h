@@ -33,11 +33,7 @@ const struct nv_model *names_find(uint16_t device_id);
 /* names_chip() - "gh100", "gb100", …, "ls10"; "" for chips without CC. A switch is told by its class. */
 const char *names_chip(enum nv_kind kind, uint16_t device_id);
 
-/* names_resource_ok() - a legal resource name part: 1..63 of A-Z a-z 0-9 _ - . that starts and ends with a letter
- * or digit. For names from configuration. */
-bool names_resource_ok(const char *text);
-
-/* names_format() - the rule above: pci.ids text into a resource name. Return: 0, -EINVAL when nothing is left of it. */
+/* names_format() - the rule above: pci.ids text into a resource name. Return: 0, -EINVAL when what is left is no name. */
 int names_format(const char *text, char *ret, size_t room, struct err *err);
 
 /* names_generic() - name and resource of a model nobody knows: "GPU_10DE_2FFF", "NVSWITCH_10DE_22FF" */

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/auto.h"
+#include "base/resource_name.h"
 #include "node-agent/gpu/names.h"
 #include "node-agent/gpu/pci_ids.h"
 
@@ -20,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!ids && (!err.code || !*err.msg))
         abort(); /* the fuzzer's way to report */
     if (ids && pci_ids_find(ids, &dev, &err) == 0 &&
-        (!names_resource_ok(dev.resource) || !*dev.name))
+        (!resource_name_ok(dev.resource) || !*dev.name))
         abort();
     pci_ids_close(ids);
     return 0;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/auto.h"
+#include "base/resource_name.h"
 #include "node-agent/gpu/modules.h"
 #include "node-agent/gpu/names.h"
 #include "node-agent/gpu/selectors.h"
@@ -38,7 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct err err = ERR_INIT;
     char word[64];
     AUTO_FREE char *text = xstrndup((const char *)data, size);
-    if (names_format(text, word, sizeof word, &err) == 0 && !names_resource_ok(word))
+    if (names_format(text, word, sizeof word, &err) == 0 && !resource_name_ok(word))
         fail();
     if (modules_match_alias((const char *)data, size,
                             "pci:v000010DEd00002342sv000010DEsd000016EBbc03sc02i00", word,

@@ -137,6 +137,12 @@ static void every_mistake_names_place_key_and_cure(void **state)
         {"devices: {modes: {gpus: no}}\n", "must be one of on, off, devtools, ppcie"},
         {"devices: {modes: {gpus: on, gpus: off}}\n", "\"gpus\" is there twice"},
         {"devicePlugin: {gpuAlias: a/b}\n", "must be a resource name"},
+        {"devicePlugin: {gpuAlias: my.gpu}\n",
+         "\"my.gpu\" is not allowed: must be a resource name without \"nvidia.com/\": letters, "
+         "digits, - "
+         "and _ (at most 63), a letter first, a letter or digit last"},
+        {"devicePlugin: {switchAlias: 4switches}\n", "must be a resource name"},
+        {"devicePlugin: {names: {\"10de:2331\": \"10DE\"}}\n", "must be a resource name"},
         {"devicePlugin: {names: {h100: X}}\n", "must be vendor:device"},
         {"http: {listen: 9408}\n", "ADDRESS:PORT"},
         {"http: {listen: \"127.0.0.1:99999\"}\n", "ADDRESS:PORT"},

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/auto.h"
+#include "base/resource_name.h"
 #include "node-agent/gpu/answer.h"
 #include "node-agent/gpu/chip.h"
 #include "node-agent/gpu/fsp.h"
@@ -69,7 +70,7 @@ static void resource_names_are_frozen(void **state)
         const struct nv_model *model = names_find(frozen[i].id);
         assert_non_null(model);
         assert_string_equal(model->resource, frozen[i].resource);
-        assert_true(names_resource_ok(model->resource));
+        assert_true(resource_name_ok(model->resource));
         assert_true(i == 0 || table[i - 1].device_id < table[i].device_id);
         for (size_t j = 0; j < i; j++) /* one model, one resource */
             assert_string_not_equal(table[i].resource, table[j].resource);
@@ -93,11 +94,14 @@ static void pci_ids_text_becomes_a_name(void **state)
     memset(longer, 'a', sizeof longer);
     longer[299] = '\0';
     assert_int_equal(names_format(longer, name, sizeof name, &err), 0);
-    assert_true(names_resource_ok(name));
-    assert_false(names_resource_ok(""));
-    assert_false(names_resource_ok("_A"));
-    assert_false(names_resource_ok("A B"));
-    assert_false(names_resource_ok("nvidia.com/A"));
+    assert_true(resource_name_ok(name));
+    assert_false(resource_name_ok(""));
+    assert_false(resource_name_ok("_A"));
+    assert_false(resource_name_ok("A B"));
+    assert_false(resource_name_ok("nvidia.com/A"));
+    assert_false(resource_name_ok("A.B")); /* CDI 0.5.0 has no dots */
+    assert_false(resource_name_ok("3D"));  /* CDI wants a letter first */
+    assert_int_equal(names_format("3D Controller", name, sizeof name, &err), -EINVAL);
 }
 
 static void chips_by_id_and_by_register(void **state)
