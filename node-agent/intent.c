@@ -317,6 +317,43 @@ static void give_switches(struct resolving *in, const struct tally *gpus)
     }
 }
 
+bool intent_belongs_to_fabric(const struct nv_device *dev)
+{
+    return dev->kind == NV_KIND_NVSWITCH || strcmp(dev->chip, "gh100") == 0;
+}
+
+const struct nv_device *intent_find_outsider(const struct intent *intent,
+                                             const struct observed *observed)
+{
+    for (size_t d = 0; d < observed->n; d++) {
+        if (!intent->devices[d].managed && intent_belongs_to_fabric(&observed->devices[d].dev))
+            return &observed->devices[d].dev;
+    }
+    return NULL;
+}
+
+static bool any_in_ppcie(const struct intent *intent)
+{
+    bool any = false;
+    for (size_t d = 0; d < intent->n; d++)
+        any = any || intent->devices[d].mode == CC_MODE_PPCIE;
+    return any;
+}
+
+static void refuse_part_of_fabric(struct resolving *in)
+{
+    const struct nv_device *outsider = intent_find_outsider(in->ret, in->observed);
+    if (!outsider || !any_in_ppcie(in->ret))
+        return;
+    complain(
+        in->ret, "FabricNotManaged",
+        "ppcie concerns every GPU and NVSwitch of the node, and %s (%s) is not managed; take it "
+        "into devices.include and out of devices.exclude, or ask for another mode; nothing is "
+        "changed",
+        outsider->bdf, *outsider->name ? outsider->name : nv_kind_name(outsider->kind));
+    hold_all(in);
+}
+
 static void resolve_modes(struct resolving *in, enum workload workload)
 {
     struct intent *ret = in->ret;
@@ -336,6 +373,7 @@ static void resolve_modes(struct resolving *in, enum workload workload)
         hold_all(in);
     } else {
         give_switches(in, &gpus);
+        refuse_part_of_fabric(in);
     }
     gpus = count_gpus(in);
     ret->mixed = gpus.differ;

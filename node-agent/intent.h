@@ -3,6 +3,7 @@
  * Precedence of a device's mode: annotation ccnode.io/cc.mode.devices, then devices.modes of the configuration, then
  * the label nvidia.com/cc.mode, then mode.default. In the CC modes (on, off, devtools) NVSwitches are wanted off;
  * ppcie concerns every GPU and switch of the node and cannot be asked for only some.
+ * A Hopper GPU or switch that is not managed forbids it: nothing is changed then, since ppcie protects all or nothing.
  * A value that is not allowed changes nothing: the wish is then "as it is" (CC_MODE_UNKNOWN) for every device it
  * would have concerned, and `problem` says so with the allowed values.
  */
@@ -76,5 +77,11 @@ struct intent {
 /* intent_resolve() - never fails: what cannot be understood becomes `problem`. */
 void intent_resolve(const struct config *config, const struct node_wish *node,
                     const struct observed *observed, struct intent *ret);
+
+/* intent_belongs_to_fabric() - is it one of those that ppcie takes together? */
+bool intent_belongs_to_fabric(const struct nv_device *dev);
+/* intent_find_outsider() - Return: the first device of the fabric that is not managed, or NULL. */
+const struct nv_device *intent_find_outsider(const struct intent *intent,
+                                             const struct observed *observed);
 
 #endif

@@ -470,6 +470,13 @@ static void make_chains(struct making *in)
                                                                      : in->options->vfio_driver);
 }
 
+/* In ppcie a device is worth what the whole fabric is: nobody verifies one that is not managed. */
+static bool is_part_of_fabric(const struct making *in, const struct view *v)
+{
+    return v->report.active == CC_MODE_PPCIE &&
+           intent_find_outsider(in->intent, in->observed) != NULL;
+}
+
 /* What may stay with kubelet while this plan is carried out. */
 static void decide_serving(struct making *in)
 {
@@ -480,7 +487,7 @@ static void decide_serving(struct making *in)
         struct device_plan *d = &plan->devices[i];
         d->serve = in->intent->serve && d->decision == DECISION_IN_PLACE && v->known &&
                    v->dev->driver_is_vfio && v->dev->group_viable &&
-                   v->report.pending == v->report.active;
+                   v->report.pending == v->report.active && !is_part_of_fabric(in, v);
         bool incomplete = v->wish->managed && d->decision != DECISION_IN_PLACE;
         bool failed = d->decision == DECISION_REFUSED || d->decision == DECISION_WAIT;
         hold = hold || (incomplete && v->wish->mode == CC_MODE_PPCIE);

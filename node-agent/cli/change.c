@@ -98,11 +98,6 @@ static void make_intent(struct run *run)
     }
 }
 
-static bool belongs_to_fabric(const struct nv_device *dev)
-{
-    return dev->kind == NV_KIND_NVSWITCH || strcmp(dev->chip, "gh100") == 0;
-}
-
 /* ppcie is a mode of the whole fabric, on the way in and on the way out. */
 static int check_fabric(const struct run *run)
 {
@@ -114,7 +109,7 @@ static int check_fabric(const struct run *run)
                           cli->observed.devices[i].report.active == CC_MODE_PPCIE);
     for (size_t i = 0; i < cli->observed.n && concerned; i++) {
         const struct nv_device *dev = &cli->observed.devices[i].dev;
-        if (!cli->chosen[i] && belongs_to_fabric(dev))
+        if (!cli->chosen[i] && intent_belongs_to_fabric(dev))
             return cli_complain(
                 CLI_IMPOSSIBLE,
                 "ppcie concerns all GPUs and NVSwitches of a host together, and %s (%s) "

@@ -112,6 +112,28 @@ def hgx_goes_through_all_modes():
              "index names; group numbers that could be mistaken for them are dropped")
 
 
+def ppcie_needs_all_or_nothing():
+    with Bench("hgx-h100", config="devices: { exclude: [nvswitches] }\n") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        before = b.resets()
+        b.label(MODE, "ppcie")
+        message = b.wait_condition("FabricNotManaged")["message"]
+        assert "0000:07:00.0" in message and "devices.exclude" in message, message
+        b.wait_state("off", ready="false")
+        same(b.resets(), before, "nothing is changed")
+        b.write_config("")
+        b.wait_state("ppcie", ready="true")
+        b.write_config('devices: { exclude: ["0000:18:00.0"] }\n')
+        b.wait_condition("FabricNotManaged")
+        b.wait_state("ppcie", ready="false")  # nobody vouches for that one any more
+        same({h for r in b.kubelet.devices().values() for h in r.values()}, {"Unhealthy"}, "withdrawn")
+        same(set(b.modes().values()), {"ppcie"}, "nothing is changed")
+        b.label(MODE, "off")
+        b.wait_state("off", ready="false")
+        same({d for d, m in b.modes().items() if m == "ppcie"}, {"0000:18:00.0"}, "the excluded one is left alone")
+
+
 def kubelet_hears_of_a_change_within_100_ms():
     with Bench("hgx-h100", scale="1") as b:
         b.start_agent()
@@ -151,5 +173,5 @@ def without_kubernetes_the_configuration_decides():
 
 if __name__ == "__main__":
     run(one_gpu_follows_its_label, ready_is_false_before_the_first_reset, a_change_costs_six_requests,
-        hgx_goes_through_all_modes, kubelet_hears_of_a_change_within_100_ms, explain_prints_and_touches_nothing,
+        hgx_goes_through_all_modes, ppcie_needs_all_or_nothing, kubelet_hears_of_a_change_within_100_ms, explain_prints_and_touches_nothing,
         without_kubernetes_the_configuration_decides)

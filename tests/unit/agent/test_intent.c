@@ -260,13 +260,39 @@ static void excluded_devices_are_left_alone(void **state)
     (void)state;
     configure("devices: {exclude: [\"0000:10:00.0\", nvswitches]}");
     resolve(LABEL_MODE, "ppcie", NULL);
-    expect_modes("unknown ppcie ppcie unknown");
+    expect_modes("unknown unknown unknown unknown");
+    expect_problem("FabricNotManaged", "0000:10:00.0 (H100) is not managed");
+    resolve(LABEL_MODE, "on", NULL);
+    expect_modes("unknown on on unknown");
+    expect_problem("", "");
     assert_false(scene->intent.devices[0].managed);
     assert_int_equal(scene->intent.devices[0].binding, BINDING_LEAVE);
-    assert_int_equal(scene->intent.mode, CC_MODE_PPCIE);
+    assert_int_equal(scene->intent.mode, CC_MODE_ON);
     configure("devices: {include: [\"gpus[0]\", \"0000:77:00.0\"]}");
     resolve(LABEL_MODE, "on", NULL);
     expect_modes("on unknown unknown unknown");
+    expect_problem("", "");
+}
+
+static void ppcie_needs_every_hopper_gpu_and_switch(void **state)
+{
+    (void)state;
+    static const char *const partial[] = {"devices: {exclude: [nvswitches]}",
+                                          "devices: {exclude: [\"0000:11:00.0\"]}",
+                                          "devices: {include: [gpus]}"};
+    for (size_t i = 0; i < ARRAY_LEN(partial); i++) {
+        configure(partial[i]);
+        resolve(LABEL_MODE, "ppcie", NULL);
+        expect_modes("unknown unknown unknown unknown");
+        expect_problem("FabricNotManaged", i == 1 ? "0000:11:00.0 (H100) is not managed"
+                                                  : "0000:13:00.0 (NVSwitch) is not managed");
+    }
+    /* one that ppcie does not concern may be left out */
+    (void)snprintf(scene->node.devices[1].dev.chip, sizeof scene->node.devices[1].dev.chip,
+                   "gb202");
+    configure("devices: {exclude: [\"0000:11:00.0\"]}");
+    resolve(LABEL_MODE, "ppcie", NULL);
+    expect_modes("ppcie unknown ppcie ppcie");
     expect_problem("", "");
 }
 
@@ -362,6 +388,7 @@ int main(void)
         T(ppcie_for_some_gpus_changes_nothing),
         T(switch_against_its_gpus_changes_nothing),
         T(excluded_devices_are_left_alone),
+        T(ppcie_needs_every_hopper_gpu_and_switch),
         T(part_of_several_addresses_manages_none_of_them),
         T(container_workload_releases_and_keeps_the_mode_unless_asked),
         T(foreign_workload_means_hands_off),

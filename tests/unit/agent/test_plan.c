@@ -184,6 +184,21 @@ static void ppcie_to_off_takes_switches_along(void **state)
                                          "verify off"));
 }
 
+static void a_part_of_the_fabric_is_not_served_in_ppcie(void **state)
+{
+    (void)state;
+    make_node(&node, 2, 1);
+    for (size_t i = 0; i < 3; i++)
+        set_mode(&node.devices[i], CC_MODE_PPCIE);
+    want(CC_MODE_UNKNOWN, CC_MODE_UNKNOWN); /* what intent makes of it */
+    make();
+    assert_true(plan.devices[0].serve && plan.devices[1].serve);
+    intent.devices[2].managed = false;
+    make();
+    assert_int_equal(plan.devices[0].decision, DECISION_IN_PLACE);
+    assert_false(plan.devices[0].serve || plan.devices[1].serve);
+}
+
 static void an_incapable_device_refuses_before_anything_is_written(void **state)
 {
     (void)state;
@@ -396,6 +411,7 @@ int main(void)
         cmocka_unit_test_setup(a_held_device_in_its_mode_stays_served, fresh),
         cmocka_unit_test_setup(ppcie_takes_all_together_with_barriers, fresh),
         cmocka_unit_test_setup(ppcie_to_off_takes_switches_along, fresh),
+        cmocka_unit_test_setup(a_part_of_the_fabric_is_not_served_in_ppcie, fresh),
         cmocka_unit_test_setup(an_incapable_device_refuses_before_anything_is_written, fresh),
         cmocka_unit_test_setup(a_failed_device_waits_and_the_others_go_on, fresh),
         cmocka_unit_test_setup(a_device_that_is_being_changed_is_left_alone, fresh),
