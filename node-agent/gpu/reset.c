@@ -10,11 +10,17 @@
 
 #define MARK_LIMIT_US 1000000 /* a kernel that returns before the reset has taken place */
 
-void reset_mark(struct regs *regs, const struct chip *chip)
+int reset_mark(struct regs *regs, const struct chip *chip, struct err *err)
 {
-    struct err ignored = ERR_INIT; /* a device that can't be written to is reset all the same */
-    if (chip->flr_scratch && regs_write(regs, chip->flr_scratch, 1, &ignored) == 0)
-        (void)regs_write(regs, chip->sbr_scratch, 1, &ignored);
+    const uint32_t at[] = {chip->flr_scratch, chip->sbr_scratch};
+    struct err why = ERR_INIT;
+    int r = 0;
+    for (size_t i = 0; i < ARRAY_LEN(at) && at[i] && r == 0; i++)
+        r = regs_write(regs, at[i], 1, &why);
+    if (r != -EBUSY)
+        return 0; /* a device that can't be written to is reset all the same */
+    *err = why;
+    return r;
 }
 
 int reset_check_mark(struct regs *regs, const struct chip *chip, struct err *err)

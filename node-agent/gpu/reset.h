@@ -7,8 +7,9 @@
 #include "node-agent/gpu/chip.h"
 #include "node-agent/gpu/regs.h"
 
-/* Markers that a reset clears; proof that one took place (REF-P 7.5). */
-void reset_mark(struct regs *regs, const struct chip *chip);
+/* reset_mark() - markers that a reset clears; proof that one took place (REF-P 7.5).
+ * Return: 0, also when they can't be written; -EBUSY someone has opened the device: it must not be reset. */
+int reset_mark(struct regs *regs, const struct chip *chip, struct err *err);
 /* reset_check_mark() - Return: 0 cleared, or this chip has none, or it can't be read yet; -EIO still there after a
  * second: the reset did nothing. */
 int reset_check_mark(struct regs *regs, const struct chip *chip, struct err *err);

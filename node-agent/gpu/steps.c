@@ -119,7 +119,7 @@ static int refuse_reset(struct work *work, struct err *err)
 
 static int step_reset(struct work *work, const char *argument, struct answer *a, struct err *err)
 {
-    struct err ignored = ERR_INIT;
+    struct err why = ERR_INIT;
     char used[16] = "";
     const char *method = strcmp(argument, "sbr") == 0 ? "bus" : argument;
     if (*method && strcmp(method, "flr") != 0 && strcmp(method, "bus") != 0)
@@ -129,13 +129,16 @@ static int step_reset(struct work *work, const char *argument, struct answer *a,
         r = refuse_reset(work, err);
     if (r < 0)
         return r;
-    bool healthy = work_open(work, &ignored) == 0; /* a reset is also the cure of one that is not */
-    if (!work->regs) {
-        *err = ignored;
-        return -err->code;
+    int opened = work_open(work, &why);
+    if (opened == -EBUSY || !work->regs) { /* someone was quicker than our look at the users */
+        *err = why;
+        return opened;
     }
+    bool healthy = opened == 0; /* a reset is also the cure of one that is not */
     if (healthy)
-        reset_mark(work->regs, work->chip);
+        r = reset_mark(work->regs, work->chip, err);
+    if (r < 0)
+        return r;
     r = reset_device(&work->host, work->target, work->regs, method, used, err);
     work->priv_ring = false;
     if (healthy)
