@@ -140,7 +140,7 @@ static int read_bar0_size(int dir_fd, uint64_t *ret, struct err *err)
     if (sscanf(text, "%llx %llx %llx", &start, &end, &flags) != 3) /* NOLINT(cert-err34-c) */
         return err_set(err, EBADMSG, "resource starts with '%.40s'", text);
     if (start == 0 || end <= start)
-        return err_set(err, ENXIO, "BAR0 has no address; remove the device and rescan the bus");
+        return err_set(err, ENODEV, "BAR0 has no address; remove the device and rescan the bus");
     if (flags & 1 || end - start >= BAR0_MAX)
         return err_set(err, EBADMSG,
                        "BAR0 from 0x%llx to 0x%llx with flags 0x%llx is not one of "

@@ -158,8 +158,10 @@ static int map_regions(struct vfio_regs *v, struct err *err)
     if (ioctl(v->device_fd, VFIO_DEVICE_GET_REGION_INFO, &bar) < 0 ||
         ioctl(v->device_fd, VFIO_DEVICE_GET_REGION_INFO, &config) < 0)
         return err_errno(err, "ask VFIO for the regions of the device");
-    if (bar.size == 0 || bar.size > 512ull << 20 || !(bar.flags & VFIO_REGION_INFO_FLAG_MMAP))
-        return err_set(err, ENXIO, "VFIO can't map BAR0 of 0x%llx bytes (flags 0x%x)",
+    if (bar.size == 0)
+        return err_set(err, ENODEV, "BAR0 has no address; remove the device and rescan the bus");
+    if (bar.size > 512ull << 20 || !(bar.flags & VFIO_REGION_INFO_FLAG_MMAP))
+        return err_set(err, EBADMSG, "VFIO can't map BAR0 of 0x%llx bytes (flags 0x%x)",
                        (unsigned long long)bar.size, bar.flags);
     void *map = mmap(NULL, (size_t)bar.size, PROT_READ | PROT_WRITE, MAP_SHARED, v->device_fd,
                      (off_t)bar.offset);

@@ -8,8 +8,8 @@
 /* Errors that say something about the device; the others say that it could not be asked. */
 static bool is_fault(int r)
 {
-    return r == -EIO || r == -ENODEV || r == -ENXIO || r == -ETIMEDOUT || r == -EREMOTEIO ||
-           r == -EBADMSG || r == -ENOTRECOVERABLE;
+    return r == -EIO || r == -ENODEV || r == -ETIMEDOUT || r == -EREMOTEIO || r == -EBADMSG ||
+           r == -ENOTRECOVERABLE;
 }
 
 static int ask_knobs(struct work *work, struct nv_report *report, struct err *err)

@@ -24,8 +24,8 @@
  *   EBUSY in use, by a process that is named where it can be found, or another worker · EOPNOTSUPP not a mode of this
  *   chip · EACCES changing it from the host is disabled by out-of-band policy · EPERM kernel lockdown · EREMOTEIO the
  *   firmware said no (0x1e3: it does not know that knob) · ETIMEDOUT firmware is silent · EBADMSG its answer is broken ·
- *   ENOTRECOVERABLE recovery mode or lockdown after a security fault · ENODEV gone, or dead on the bus · ENXIO no IOMMU
- *   group, or BAR0 without address · EADDRINUSE group not viable · ENOTTY reset failed · EIO a register, mode or knob is
+ *   ENOTRECOVERABLE recovery mode or lockdown after a security fault · ENODEV gone, dead on
+ *   the bus, or BAR0 without address · ENXIO no IOMMU group · EADDRINUSE group not viable · ENOTTY reset failed · EIO a register, mode or knob is
  *   not what it should be · EINVAL not a step, mode or name.
  *
  * | step              | does                                                              | extra members of the answer |

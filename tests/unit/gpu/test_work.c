@@ -119,12 +119,26 @@ static void a_device_that_somebody_opens_is_not_reset(void **state)
     }
 }
 
+static void bar_without_address_has_its_own_cure(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct desk *d = desk_new();
+    tree_file(d->tree, DIR_OF_GPU "/resource", "0x0 0x0 0x0\n");
+    assert_int_equal(step(d, WORKER_WAKE, "", &err), -ENODEV);
+    assert_non_null(strstr(err.msg, "BAR0 has no address"));
+    assert_non_null(strstr(work_cure(&d->work, &err), "rescan the bus"));
+    must(d, WORKER_QUERY, ""); /* a broken device is an answer */
+    desk_free(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         /* first: cmocka sets a SIGBUS handler of its own for each test, the guard sets its one once */
         cmocka_unit_test(a_device_that_somebody_opens_is_not_reset),
         cmocka_unit_test(an_idle_device_is_reset),
+        cmocka_unit_test(bar_without_address_has_its_own_cure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
