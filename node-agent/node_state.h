@@ -30,7 +30,7 @@ struct observed_device {
     /* report.capable_modes is what the registers said, now or in this boot before somebody held it; always so when
      * KNOWN_REGISTERS */
     bool capable_known;
-    size_t n_holders; /* processes; all of them, the array is cut at NV_MAX_HOLDERS */
+    size_t n_holders; /* processes; NV_MAX_HOLDERS stands for as many or more */
     struct nv_holder holders[NV_MAX_HOLDERS];
     /* of holders[0], as the container runtime says; name "" = not known, or of no pod. For messages only */
     struct pod_ref holder_pod;

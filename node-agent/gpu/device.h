@@ -13,7 +13,7 @@
 #define BDF_SIZE 16 /* "0000:18:00.0" and the zero; domains of up to 8 digits do not occur on PCs */
 #define NV_MAX_DEVICES 64   /* more on one node is refused by name, not cut */
 #define NV_MAX_COMPANIONS 8 /* other endpoint functions of the IOMMU group that are bound along */
-#define NV_MAX_HOLDERS 16   /* reported per device; further ones are counted */
+#define NV_MAX_HOLDERS 16   /* reported per device: it is in use all the same */
 
 enum nv_kind { NV_KIND_GPU, NV_KIND_NVSWITCH };
 

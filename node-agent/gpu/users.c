@@ -31,16 +31,20 @@ struct scan {
     /* the process at hand */
     int pid, proc_fd;
     char comm[32];
-    bool anon_device;          /* has a VFIO device open that does not say which */
-    bool seen[NV_MAX_DEVICES]; /* already reported for this process */
+    bool anon_device;             /* has a VFIO device open that does not say which */
+    bool seen[NV_MAX_DEVICES];    /* already reported for this process */
+    size_t named[NV_MAX_DEVICES]; /* processes in ret, of each device */
 };
 
 static void report(struct scan *scan, size_t device, const char *what)
 {
     struct users *users = scan->ret;
-    if (scan->seen[device] || users->n == USERS_MAX)
+    if (scan->seen[device])
         return;
     scan->seen[device] = true;
+    if (scan->named[device] == NV_MAX_HOLDERS)
+        return; /* it is in use, and room is left for the users of every other device */
+    scan->named[device]++;
     if (!*scan->comm) /* few processes are reported: only their names are read */
         sysfs_word(scan->proc_fd, "comm", scan->comm, sizeof scan->comm);
     struct user *user = &users->list[users->n++];
@@ -191,7 +195,7 @@ static void blame_anon_device(struct scan *scan)
 {
     bool any = false;
     for (size_t i = 0; i < scan->n; i++)
-        any = any || (scan->seen[i] && scan->devices[i].driver_is_vfio);
+        any = any || scan->seen[i];
     for (size_t i = 0; i < scan->n && !any; i++) {
         if ((scan->devices[i].driver_is_vfio || !*scan->devices[i].driver) &&
             inventory_is_enabled(scan->host, scan->devices[i].bdf))
@@ -219,13 +223,12 @@ static int look_at_process(struct scan *scan, int list_fd, const char *pid)
     memset(scan->seen, 0, sizeof scan->seen);
     if (is_own_program(scan))
         return 0;
-    size_t before = scan->ret->n;
     *scan->comm = '\0';
     int r = look_at_fds(scan);
     if (r < 0)
         return r;
     look_at_maps(scan);
-    if (scan->anon_device && scan->ret->n == before)
+    if (scan->anon_device)
         blame_anon_device(scan);
     return 0;
 }

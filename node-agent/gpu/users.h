@@ -9,7 +9,9 @@
 #include "base/host.h"
 #include "node-agent/gpu/device.h"
 
-#define USERS_MAX 512 /* found on one node; more are not told apart any more */
+/* Of each device NV_MAX_HOLDERS are named, so that one with many users (every CUDA process has nvidiactl open, for all
+ * GPUs of the driver) never hides the users of another. */
+#define USERS_MAX (NV_MAX_DEVICES * NV_MAX_HOLDERS)
 
 struct user {
     char bdf[BDF_SIZE];

@@ -250,6 +250,51 @@ static void mappings_and_nameless_devices(void **state)
     tree_free(t);
 }
 
+static void put_process(struct tree *t, int pid, const char *path)
+{
+    char link[64];
+    AUTO_FREE char *target = xasprintf("%s%s", t->root, path);
+    (void)snprintf(link, sizeof link, "/proc/%d/fd", pid);
+    tree_dir(t, link);
+    (void)snprintf(link, sizeof link, "/proc/%d/fd/9", pid);
+    tree_link(t, link, target);
+}
+
+static size_t count_users(const char *bdf)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < found.n; i++)
+        n += strcmp(found.list[i].bdf, bdf) == 0;
+    return n;
+}
+
+/* Every CUDA process has nvidiactl open: a training host has hundreds, in any order beside those of others. */
+static void many_users_of_one_device_hide_nobody(void **state)
+{
+    (void)state;
+    struct tree *t = new_node();
+    tree_file(t, "/dev/nvidiactl", "");
+    for (int i = 0; i < 1500; i++)
+        put_process(t, 4000000 + i, "/dev/nvidiactl");
+    for (int i = 0; i < 8; i++) {
+        char bdf[BDF_SIZE], group[32];
+        (void)snprintf(bdf, sizeof bdf, "0000:2%d:00.0", i);
+        (void)snprintf(group, sizeof group, "/dev/vfio/%d", 20 + i);
+        tree_device(t, bdf, "0x10de\n", "0x2331\n", "0x030200\n", 20 + i);
+        tree_driver(t, bdf, "vfio-pci");
+        tree_file(t, group, "");
+        put_process(t, 4010000 + i, group);
+    }
+    look(t);
+    for (int i = 0; i < 8; i++) {
+        char bdf[BDF_SIZE];
+        (void)snprintf(bdf, sizeof bdf, "0000:2%d:00.0", i);
+        assert_int_equal(count_users(bdf), 1);
+    }
+    assert_int_equal(count_users("0000:19:00.0"), NV_MAX_HOLDERS);
+    tree_free(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -258,6 +303,7 @@ int main(void)
         cmocka_unit_test(every_way_to_hold_is_seen),
         cmocka_unit_test(nvidia_minor_tells_devices_apart),
         cmocka_unit_test(mappings_and_nameless_devices),
+        cmocka_unit_test(many_users_of_one_device_hide_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
