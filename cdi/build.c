@@ -28,7 +28,7 @@ static int check_device(const struct cdi_device *dev, struct err *err)
     if (len > 0 && (len == sizeof dev->id || !cdi_name_is_device(dev->id, len)))
         return err_set(err, EINVAL, "%s: '%.63s' cannot be the name of a CDI device", dev->bdf,
                        dev->id);
-    if (dev->iommu_group < 0 && dev->cdev[0] == '\0')
+    if (!dev->withdrawn && dev->iommu_group < 0 && dev->cdev[0] == '\0')
         return err_set(err, EINVAL,
                        "%s has neither an IOMMU group nor a VFIO device node; bind it first",
                        dev->bdf);
@@ -44,10 +44,12 @@ static int check_device(const struct cdi_device *dev, struct err *err)
 
 static void fill_entry(struct cdi_entry *e, const struct cdi_device *dev)
 {
-    *e = (struct cdi_entry){0};
+    *e = (struct cdi_entry){.iommu_group = dev->iommu_group};
     (void)snprintf(e->bdf, sizeof e->bdf, "%s", dev->bdf);
     (void)snprintf(e->names[RANK_ID], CDI_NAME_SIZE, "%s", dev->id[0] ? dev->id : dev->bdf);
     (void)snprintf(e->names[RANK_BDF], CDI_NAME_SIZE, "%s", dev->bdf);
+    if (dev->withdrawn) /* which number it will have when it is bound again is not known */
+        return;
     if (dev->cdev[0]) {
         (void)snprintf(e->node, sizeof e->node, "/dev/vfio/devices/%s", dev->cdev);
         (void)snprintf(e->names[RANK_CDEV], CDI_NAME_SIZE, "%s", dev->cdev);
@@ -64,6 +66,31 @@ static int by_bdf(const void *a, const void *b)
     return strcmp(x->bdf, y->bdf);
 }
 
+static struct cdi_entry *find_id(struct cdi_entry *entries, size_t n, const char *id)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(entries[i].names[RANK_ID], id) == 0)
+            return &entries[i];
+    return NULL;
+}
+
+/* Two functions of a group under one id are one entry, with the node of whichever is offered; offered ones that come here
+ * have the same node. The id of a withdrawn device that another one has by now is not its id any more.
+ * Return: false: they are two. */
+static bool share_entry(struct cdi_entry *entry, struct cdi_entry *other)
+{
+    bool both = *entry->node && *other->node;
+    if (!both && (entry->iommu_group != other->iommu_group || other->iommu_group < 0)) {
+        (*other->node ? entry : other)->names[RANK_ID][0] = '\0';
+        return false;
+    }
+    if (!*entry->node) {
+        memcpy(other->names[RANK_INDEX], entry->names[RANK_INDEX], CDI_NAME_SIZE);
+        *entry = *other;
+    }
+    return true;
+}
+
 /* The entries of one class from devices sorted by BDF. Return: their number or -EEXIST. */
 static int class_entries(const struct cdi_device *devices, size_t n, const char *class,
                          struct cdi_entry *ret, struct err *err)
@@ -76,17 +103,12 @@ static int class_entries(const struct cdi_device *devices, size_t n, const char 
             continue;
         struct cdi_entry *e = &ret[n_entries];
         fill_entry(e, dev);
-        bool same = false;
-        for (size_t k = 0; k < n_entries && !same; k++) {
-            if (strcmp(ret[k].names[RANK_ID], e->names[RANK_ID]) != 0)
-                continue;
-            if (strcmp(ret[k].node, e->node) != 0)
-                return err_set(
-                    err, EEXIST, "%s and %s would both be called %s/%s=%s but are behind %s and %s",
-                    ret[k].bdf, e->bdf, CDI_VENDOR, class, e->names[RANK_ID], ret[k].node, e->node);
-            same = true;
-        }
-        if (same)
+        struct cdi_entry *same = find_id(ret, n_entries, e->names[RANK_ID]);
+        if (same && *same->node && *e->node && strcmp(same->node, e->node) != 0)
+            return err_set(
+                err, EEXIST, "%s and %s would both be called %s/%s=%s but are behind %s and %s",
+                same->bdf, e->bdf, CDI_VENDOR, class, e->names[RANK_ID], same->node, e->node);
+        if (same && share_entry(same, e))
             continue;
         if (indexed)
             (void)snprintf(e->names[RANK_INDEX], CDI_NAME_SIZE, "%zu", n_entries);
@@ -106,7 +128,7 @@ static void print_spec(struct cdi_spec *spec, const struct cdi_entry *entries, s
     /* by rank, not by device: the advertised ids come first for whoever reads the file */
     for (unsigned rank = 0; rank < RANK_MAX; rank++) {
         for (size_t i = 0; i < n; i++) {
-            if (!entries[i].names[rank][0])
+            if (!entries[i].names[rank][0] || !entries[i].node[0])
                 continue;
             (void)fprintf(
                 out,
@@ -156,16 +178,21 @@ int cdi_build(const struct cdi_device *devices, size_t n, struct cdi_specs *ret,
 
     struct cdi_specs specs = {.specs = xcalloc(n_classes + 1, sizeof *specs.specs)};
     AUTO_FREE struct cdi_entry *entries = xcalloc(n + 1, sizeof *entries);
-    for (; specs.n < n_classes; specs.n++) {
+    for (size_t i = 0; i < n_classes; i++) {
         struct cdi_spec *spec = &specs.specs[specs.n];
-        int r = class_entries(sorted, n, classes[specs.n], entries, err);
+        *spec = (struct cdi_spec){0};
+        int r = class_entries(sorted, n, classes[i], entries, err);
         if (r < 0) {
             cdi_specs_free(&specs);
             return r;
         }
-        (void)snprintf(spec->class, sizeof spec->class, "%s", classes[specs.n]);
+        (void)snprintf(spec->class, sizeof spec->class, "%s", classes[i]);
         (void)snprintf(spec->file, sizeof spec->file, CDI_VENDOR "-%s.yaml", spec->class);
         print_spec(spec, entries, (size_t)r);
+        if (spec->n_entries == 0) /* a file without devices is refused */
+            free(spec->text);
+        else
+            specs.n++;
     }
     *ret = specs;
     return 0;

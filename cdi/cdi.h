@@ -11,7 +11,8 @@
  *
  * Names of a device within a kind, by rank:
  *   1 the advertised id (what PodResources tells Kata)
- *   2 the index "0", "1", … by BDF, only in the indexed class ("nvidia.com/pgpu=0" of the 2023 guide)
+ *   2 the index "0", "1", … by BDF, only in the indexed class ("nvidia.com/pgpu=0" of the 2023 guide); devices that are
+ *     withdrawn are counted, so that a number stays with its device
  *   3 the BDF   4 "vfioN" of its cdev   5 the number of its IOMMU group (of its cdev where it has one), as the peers named it
  * A name that another device has by a higher rank, or that two devices have by the same rank, makes that whole rank
  * vanish from that kind: a number that sometimes means a group and sometimes an index would pass on the wrong GPU.
@@ -33,7 +34,8 @@
 #define CDI_MAX_FILE ((size_t)1024 * 1024) /* larger files are reported, not read */
 #define CDI_MAX_FILES 256                  /* per directory */
 
-/* One device to be offered. Offer only what is bound and whose node exists now. */
+/* One device of the node. Offer only what is bound and whose node exists now; what is managed and not offered is passed on
+ * as withdrawn: it gets no entry, but its id and its index stay its own. */
 struct cdi_device {
     char bdf[16];              /* "0000:18:00.0" */
     char id[CDI_NAME_SIZE];    /* as advertised to kubelet; "" = the BDF */
@@ -42,6 +44,7 @@ struct cdi_device {
         [CDI_NAME_SIZE]; /* further class with index names: "pgpu"; "" = none; may equal class */
     int iommu_group;     /* node /dev/vfio/<group>, used where there is no cdev */
     char cdev[24];       /* "vfio3": node /dev/vfio/devices/vfio3; "" = none */
+    bool withdrawn;
 };
 
 /* One finished file. */

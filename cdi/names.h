@@ -18,7 +18,8 @@ enum cdi_rank { RANK_ID, RANK_INDEX, RANK_BDF, RANK_CDEV, RANK_NUMBER, RANK_MAX 
 /* One device of one kind with the names it may have; an empty name is none. */
 struct cdi_entry {
     char bdf[16];
-    char node[48];
+    char node[48]; /* "" = withdrawn: its names are nobody else's, and nothing stands behind them */
+    int iommu_group;
     char names[RANK_MAX][CDI_NAME_SIZE];
 };
 

@@ -322,23 +322,33 @@ static int send_lists(struct serving *serving, const struct config *config, bool
     return r;
 }
 
-static int write_cdi(struct serving *serving, const struct config *config, struct err *err)
+/* Every managed device, also the withdrawn ones: the numbers of the others must not move. */
+static size_t cdi_devices(const struct serving *serving, const struct config *config,
+                          const struct intent *intent, const struct observed *observed,
+                          struct cdi_device devices[static NV_MAX_DEVICES])
+{
+    size_t n = 0;
+    for (size_t i = 0; i < observed->n; i++) {
+        const struct nv_device *dev = &observed->devices[i].dev;
+        const struct item *item = find_const(serving, dev->bdf);
+        char resource[sizeof item->resource], id[sizeof item->id];
+        if (!intent->devices[i].managed)
+            continue;
+        naming_resource(config, dev, resource, sizeof resource);
+        naming_id(config, dev, id, sizeof id);
+        naming_cdi(dev, resource, item ? item->id : id, &devices[n]);
+        devices[n++].withdrawn = !item || !item->healthy;
+    }
+    return n;
+}
+
+static int write_cdi(const struct serving *serving, const struct config *config,
+                     const struct intent *intent, const struct observed *observed, struct err *err)
 {
     if (!config->cdi_enabled)
         return 0;
     struct cdi_device *devices = xcalloc(NV_MAX_DEVICES, sizeof *devices);
-    size_t n = 0;
-    for (size_t i = 0; i < serving->n; i++) {
-        const struct item *item = &serving->items[i];
-        if (!item->healthy)
-            continue;
-        struct cdi_device *d = &devices[n++];
-        struct nv_device dev = {.iommu_group = item->iommu_group};
-        dev.kind = item->is_switch ? NV_KIND_NVSWITCH : NV_KIND_GPU;
-        (void)snprintf(dev.bdf, sizeof dev.bdf, "%s", item->bdf);
-        (void)snprintf(dev.cdev, sizeof dev.cdev, "%s", item->cdev);
-        naming_cdi(&dev, item->resource, item->id, d);
-    }
+    size_t n = cdi_devices(serving, config, intent, observed, devices);
     struct cdi_specs specs = {0};
     int r = cdi_build(devices, n, &specs, err);
     if (r == 0)
@@ -393,7 +403,7 @@ int serving_set(struct serving *serving, const struct config *config, const stru
     free(items);
 
     int r = send_lists(serving, config, true, err);
-    int r_cdi = write_cdi(serving, config, err);
+    int r_cdi = write_cdi(serving, config, intent, observed, err);
     for (size_t i = 0; i < serving->n; i++) {
         struct item *item = &serving->items[i];
         item->resolvable = item->healthy && r_cdi == 0;

@@ -18,10 +18,10 @@ static void name_device(const struct cli *cli, const struct nv_device *dev, stru
     naming_cdi(dev, resource, id, ret);
 }
 
-static bool is_offered(const struct cli *cli, size_t i, const bool *managed, const bool *without)
+static bool is_offered(const struct cli *cli, size_t i, const bool *without)
 {
     const struct nv_device *dev = &cli->observed.devices[i].dev;
-    return managed[i] && !(without && without[i]) && dev->driver_is_vfio && dev->group_viable &&
+    return !(without && without[i]) && dev->driver_is_vfio && dev->group_viable &&
            (dev->group_node || *dev->cdev);
 }
 
@@ -32,9 +32,12 @@ int cdi_files_build(const struct cli *cli, const bool *without, struct cdi_specs
     AUTO_FREE struct cdi_device *devices = xcalloc(cli->observed.n + 1, sizeof *devices);
     size_t n = 0;
     cli_managed(cli, managed);
-    for (size_t i = 0; i < cli->observed.n; i++)
-        if (is_offered(cli, i, managed, without))
-            name_device(cli, &cli->observed.devices[i].dev, &devices[n++]);
+    for (size_t i = 0; i < cli->observed.n; i++) {
+        if (!managed[i])
+            continue;
+        name_device(cli, &cli->observed.devices[i].dev, &devices[n]);
+        devices[n++].withdrawn = !is_offered(cli, i, without);
+    }
     return cdi_build(devices, n, ret, err);
 }
 

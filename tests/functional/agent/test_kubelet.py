@@ -160,6 +160,26 @@ def changes_take_turns_by_lease():
         until("given back", lambda: not b.api.call("GET", path + "/turn-0")[1]["spec"].get("holderIdentity"))
 
 
+def an_index_stays_with_its_gpu():
+    """nvidia.com/pgpu=0 of the 2023 guide must not become the next GPU while the first one is withdrawn."""
+    with Bench("hgx-h100") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        first = sorted(b.modes())[4]  # behind four switches
+
+        def indexes():
+            return [int(n) for n in b.cdi_names().get("nvidia.com/pgpu", ()) if n.isdigit()]
+
+        until("eight", lambda: indexes() == list(range(8)))
+        b.ctl("hold", first)
+        b.label(MODE, "on")
+        b.wait_state("waiting-busy")
+        until("the idle ones are served", lambda: len(indexes()) == 7)
+        same(indexes(), list(range(1, 8)))
+        b.ctl("release", first)
+        until("eight again", lambda: indexes() == list(range(8)))
+
+
 if __name__ == "__main__":
-    run(a_kubelet_that_starts_later, a_kubelet_that_restarts, allocations_are_checked, four_models_and_a_gpu_without_cc,
+    run(an_index_stays_with_its_gpu, a_kubelet_that_starts_later, a_kubelet_that_restarts, allocations_are_checked, four_models_and_a_gpu_without_cc,
         aliases_and_numbers, we_stand_back_from_duties_of_the_gpu_operator, changes_take_turns_by_lease)

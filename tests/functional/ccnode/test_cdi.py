@@ -64,6 +64,13 @@ def test_switches_and_eight_gpus():
             same(indexed[str(i)], by_model[bdf])
         same(len({tuple(n) for n in by_model.values()}), 8)
         assert all(bdf in fabric for bdf in switches)
+        h.run("unbind", gpus[0], code=OK)
+        without = names(h, "pgpu")
+        assert "0" not in without, without
+        for i, bdf in enumerate(gpus[1:], 1):
+            same(without[str(i)], by_model[bdf], "a number stays with its device")
+        h.run("cdi", "write", code=OK)
+        same(names(h, "pgpu"), without, "write agrees with what unbind left")
 
 
 def test_entries_go_while_the_mode_changes():

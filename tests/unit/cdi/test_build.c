@@ -168,6 +168,77 @@ static void test_two_devices_in_one_group(void **state)
     cdi_specs_free(&specs);
 }
 
+/* M-ID-4: a number stays with its device while another one is withdrawn, or the wrong GPU would be passed on. */
+static void test_numbers_stay_while_one_is_withdrawn(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct cdi_device devs[3] = {gpu("0000:18:00.0", 40), gpu("0000:41:00.0", 50),
+                                 gpu("0000:51:00.0", 60)};
+    struct cdi_specs specs;
+    devs[0].withdrawn = true;
+    devs[0].iommu_group = -1; /* as it is while unbound from everything */
+    assert_int_equal(cdi_build(devs, 3, &specs, &err), 0);
+    assert_int_equal(specs.n, 2);
+    assert_false(has_name(&specs.specs[1], "0"));
+    assert_false(has_name(&specs.specs[1], "0000:18:00.0"));
+    assert_int_equal(count(&specs.specs[1], "1", "/dev/vfio/50"), 1);
+    assert_int_equal(count(&specs.specs[1], "2", "/dev/vfio/60"), 1);
+    assert_int_equal(specs.specs[0].n_entries, 4);
+    cdi_specs_free(&specs);
+
+    /* nor does a name of the withdrawn one turn up at another: group 0 is not index 0 */
+    devs[1].iommu_group = 0;
+    assert_int_equal(cdi_build(devs, 3, &specs, &err), 0);
+    assert_false(has_name(&specs.specs[1], "0"));
+    assert_int_equal(count(&specs.specs[1], "1", "/dev/vfio/0"), 1);
+    cdi_specs_free(&specs);
+
+    for (int i = 0; i < 3; i++)
+        devs[i].withdrawn = true;
+    assert_int_equal(cdi_build(devs, 3, &specs, &err), 0);
+    assert_int_equal(specs.n, 0);
+    cdi_specs_free(&specs);
+}
+
+/* Ids of the style "number": two functions are one device, whichever of them is offered. */
+static void test_withdrawn_function_of_a_group(void **state)
+{
+    (void)state;
+    for (int withdrawn = 0; withdrawn < 2; withdrawn++) {
+        struct err err = ERR_INIT;
+        struct cdi_device devs[3] = {gpu("0000:18:00.0", 7), gpu("0000:18:00.1", 7),
+                                     gpu("0000:41:00.0", 9)};
+        for (int i = 0; i < 3; i++)
+            (void)snprintf(devs[i].id, sizeof devs[i].id, i < 2 ? "7" : "9");
+        devs[withdrawn].withdrawn = true;
+        struct cdi_specs specs;
+        assert_int_equal(cdi_build(devs, 3, &specs, &err), 0);
+        assert_int_equal(count(&specs.specs[0], "7", "/dev/vfio/7"), 1);
+        assert_int_equal(count(&specs.specs[1], "0", "/dev/vfio/7"), 1);
+        assert_int_equal(count(&specs.specs[1], "1", "/dev/vfio/9"), 1);
+        cdi_specs_free(&specs);
+    }
+}
+
+/* An unbound device with an old number meets a bound one that has it now. */
+static void test_old_number_of_a_withdrawn_device(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct cdi_device devs[2] = {gpu("0000:18:00.0", 7), gpu("0000:41:00.0", 9)};
+    for (int i = 0; i < 2; i++)
+        (void)snprintf(devs[i].id, sizeof devs[i].id, "7");
+    (void)snprintf(devs[1].cdev, sizeof devs[1].cdev, "vfio7");
+    devs[0].withdrawn = true;
+    struct cdi_specs specs;
+    assert_int_equal(cdi_build(devs, 2, &specs, &err), 0);
+    assert_int_equal(count(&specs.specs[0], "7", "/dev/vfio/devices/vfio7"), 1);
+    assert_int_equal(count(&specs.specs[1], "1", "/dev/vfio/devices/vfio7"), 1);
+    assert_false(has_name(&specs.specs[1], "0"));
+    cdi_specs_free(&specs);
+}
+
 static void test_same_id_elsewhere_is_refused(void **state)
 {
     (void)state;
@@ -219,6 +290,7 @@ static void test_random_nodes_are_always_sound(void **state)
             devs[i] = gpu(bdf, (int)(seed >> 16) % 14);
             if (seed >> 8 & 1)
                 (void)snprintf(devs[i].cdev, sizeof devs[i].cdev, "vfio%zu", (i * 5 + 3) % 12);
+            devs[i].withdrawn = seed >> 12 & round >> 1 & 1;
             if (round & 1)
                 (void)snprintf(devs[i].id, sizeof devs[i].id, "%zu", (i * 7 + 2) % 12);
         }
@@ -248,6 +320,9 @@ int main(void)
         cmocka_unit_test(test_own_group_number_as_index),
         cmocka_unit_test(test_numbers_as_ids),
         cmocka_unit_test(test_two_devices_in_one_group),
+        cmocka_unit_test(test_numbers_stay_while_one_is_withdrawn),
+        cmocka_unit_test(test_withdrawn_function_of_a_group),
+        cmocka_unit_test(test_old_number_of_a_withdrawn_device),
         cmocka_unit_test(test_same_id_elsewhere_is_refused),
         cmocka_unit_test(test_illegal_input),
         cmocka_unit_test(test_random_nodes_are_always_sound),
