@@ -45,7 +45,8 @@ void kube_daemon_set_ends(struct kube *kube, const char *namespace_, const char 
                              .method = "GET",
                              .path = path,
                              .accept = ACCEPT_OBJECT,
-                             .deadline_ms = deadline_ms};
+                             .deadline_ms = deadline_ms,
+                             .once = deadline_ms > 0};
     (void)call_start(kube, &spec, on_daemon_set, c);
 }
 

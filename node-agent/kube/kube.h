@@ -223,7 +223,8 @@ void kube_lease_release(struct kube_lease *lease);
 
 /* --- the own DaemonSet --- */
 
-/* kube_daemon_set_ends() - @ends: it is gone, or being deleted in the foreground: an uninstallation, not an update. */
+/* kube_daemon_set_ends() - @ends: it is gone, or being deleted in the foreground: an uninstallation, not an update.
+ * @deadline_ms: 0 = the usual one, asked again until then; else asked once, for so long. */
 void kube_daemon_set_ends(struct kube *kube, const char *namespace_, const char *name,
                           int deadline_ms,
                           void (*cb)(void *arg, const struct kube_result *result, bool ends),

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """Configuration, journal, signals, capabilities, what is left behind."""
+import contextlib
 import os
 import signal
 import subprocess
@@ -119,13 +120,69 @@ def leaves_orphans(pid, n):
     until("they are children of process 1", lambda: "sleep" in [comm(c) for c in children(pid)], step=0.002)
 
 
+@contextlib.contextmanager
+def process_1(b):
+    """The agent as process 1 of a namespace. Yields the process around it, which has its exit status."""
+    log = open(b.log_path, "ab")
+    env = {**os.environ, **b.env, **b.extra_env}
+    b.log_start = 0
+    unshare = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *b.agent_command()],
+                               stdout=log, stderr=log, env=env)
+    try:
+        yield unshare
+    finally:
+        if unshare.poll() is None:
+            unshare.kill()
+            unshare.wait()
+        log.close()
+
+
+@contextlib.contextmanager
+def api_that_is_away(b):
+    """Connections are made and nothing ever comes: the worst way to be away."""
+    b.api.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        b.api.process.send_signal(signal.SIGCONT)
+
+
+def the_end_without_api_server():
+    """The chart's agent asks whether it is uninstalled: not for long."""
+    with Bench("h100-pcie") as b:
+        b.extra_env["CCNODE_DAEMONSET"] = "ccnode/ccnode-agent"
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        until("kubelet has it", lambda: b.kubelet.devices().get(PCIE))
+        with api_that_is_away(b):
+            took = b.stop_agent()
+        assert "it is not known whether ccnode is being uninstalled" in b.log(), b.log()[-3000:]
+        assert took < 1, f"{took:.2f} s"
+
+
+def the_end_as_pid_1_in_the_middle_of_a_step():
+    with Bench("h100-pcie", scale="1") as b:
+        b.extra_env["CCNODE_DAEMONSET"] = "ccnode/ccnode-agent"
+        with process_1(b) as unshare:
+            b.wait_state("off", ready="false")
+            b.label(MODE, "on")
+            until("it waits for the boot", lambda: b.status().get("devices", [{}])[0].get("step") == "wait-boot", step=0.02)
+            with api_that_is_away(b):
+                began = time.monotonic()
+                os.kill(children(unshare.pid)[0], signal.SIGTERM)
+                same(unshare.wait(15), 0, "exit status")
+            assert time.monotonic() - began < 5
+            assert "step done\" bdf=0000:18:00.0 step=wait-boot" in b.log(), "the step was finished"
+            assert "step=verify" not in b.log(), "and no other begun"
+        same(b.resets()[GPU], 1, "one reset")
+        b.extra_env.clear()
+        b.start_agent()
+        b.wait_state("on", ready="true")
+
+
 def as_pid_1():
     with Bench("h100-pcie") as b:
-        log = open(b.log_path, "ab")
-        env = {**os.environ, **b.env}
-        b.log_start = 0
-        unshare = subprocess.Popen(["unshare", "--pid", "--fork", "--mount-proc", *b.agent_command()], stdout=log, stderr=log, env=env)
-        try:
+        with process_1(b) as unshare:
             b.wait_state("off", ready="false")
             child = children(unshare.pid)[0]
             leaves_orphans(child, 5)
@@ -136,11 +193,6 @@ def as_pid_1():
             os.kill(child, signal.SIGTERM)
             same(unshare.wait(10), 0, "exit status")
             assert time.monotonic() - began < 1.5
-        finally:
-            if unshare.poll() is None:
-                unshare.kill()
-                unshare.wait()
-            log.close()
 
 
 def capabilities(pid):
@@ -214,4 +266,4 @@ def nothing_grows():
 
 if __name__ == "__main__":
     run(configuration_is_read_again, configuration_from_a_config_map, a_bad_start_says_why, a_damaged_journal_is_set_aside,
-        signals, as_pid_1, the_agent_runs_without_capabilities, nothing_grows)
+        signals, the_end_without_api_server, the_end_as_pid_1_in_the_middle_of_a_step, as_pid_1, the_agent_runs_without_capabilities, nothing_grows)
