@@ -177,6 +177,7 @@ void change_evict(struct agent *agent); /* policy evict: ask the pods of busy de
 void change_verify_idle(struct agent *agent); /* read the registers of idle devices again */
 void change_stop_all(
     struct agent *agent); /* agent_finish() follows when the running steps that write have ended */
+void change_end_if_idle(struct agent *agent); /* nothing that writes runs: agent_finish() */
 void change_abandon_all(struct agent *agent);
 bool change_any_writing(const struct agent *agent);
 bool change_any_wanted(const struct agent *agent); /* the plan has chains that write */

@@ -274,8 +274,6 @@ static void on_step(void *arg, size_t i, const struct plan_step *step,
     tell_step(change->agent, bdf, step, answer);
 }
 
-static void stop_if_idle(struct agent *agent);
-
 static void on_done(void *arg, const struct act_device *results, size_t n)
 {
     struct change *change = arg;
@@ -292,7 +290,7 @@ static void on_done(void *arg, const struct act_device *results, size_t n)
     agent_kick(agent, LOOK_SYSFS, 0);
     agent_settle(agent);
     if (agent->stopping)
-        stop_if_idle(agent);
+        change_end_if_idle(agent);
 }
 
 /* ---- starting ---- */
@@ -561,9 +559,9 @@ void change_abandon_all(struct agent *agent)
     }
 }
 
-static void stop_if_idle(struct agent *agent)
+void change_end_if_idle(struct agent *agent)
 {
-    if (!change_any_writing(agent))
+    if (!change_any_writing(agent) && !recover_is_busy(agent))
         agent_finish(agent);
 }
 
@@ -571,5 +569,5 @@ void change_stop_all(struct agent *agent)
 {
     for (struct change *c = agent->changes; c; c = c->next)
         act_stop(c->act);
-    stop_if_idle(agent);
+    change_end_if_idle(agent);
 }

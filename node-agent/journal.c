@@ -86,6 +86,7 @@ void journal_begin_boot(struct journal *journal, const char *boot_id)
     if (strcmp(journal->boot_id, boot_id) == 0)
         return;
     (void)snprintf(journal->boot_id, sizeof journal->boot_id, "%s", boot_id);
+    *journal->removed = '\0'; /* firmware and kernel have scanned the bus */
     for (size_t i = 0; i < journal->n; i++) {
         struct journal_device *d = &journal->devices[i];
         d->verified_mode = CC_MODE_UNKNOWN;
@@ -131,6 +132,8 @@ static struct json_object *format_body(const struct journal *journal)
         (void)json_object_array_add(devices, format_device(&journal->devices[i]));
     json_object_object_add(body, "boot_id", json_object_new_string(journal->boot_id));
     json_object_object_add(body, "devices", devices);
+    if (*journal->removed) /* seldom there: releases before it came do not know it */
+        json_object_object_add(body, "removed", json_object_new_string(journal->removed));
     return body;
 }
 
@@ -240,6 +243,8 @@ static int parse_body(struct json_object *body, struct journal *journal, struct 
         !json_object_is_type(devices, json_type_array))
         return err_set(err, EINVAL, "boot_id or devices is missing");
     (void)snprintf(journal->boot_id, sizeof journal->boot_id, "%s", boot_id);
+    const char *removed = member_text(body, "removed", sizeof journal->removed);
+    (void)snprintf(journal->removed, sizeof journal->removed, "%s", removed ? removed : "");
     for (size_t i = 0; i < json_object_array_length(devices); i++) {
         struct json_object *device = json_object_array_get_idx(devices, i);
         if (!json_object_is_type(device, json_type_object))

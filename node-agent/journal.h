@@ -27,7 +27,8 @@ struct journal_device {
 };
 
 struct journal {
-    char boot_id[40]; /* of the boot in which verified modes were recorded */
+    char boot_id[40];       /* of the boot in which verified modes were recorded */
+    char removed[BDF_SIZE]; /* taken from the bus, which must be scanned again; "" = none */
     size_t n;
     struct journal_device devices[NV_MAX_DEVICES];
 };

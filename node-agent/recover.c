@@ -5,6 +5,9 @@
 #include "base/log.h"
 #include "node-agent/agent.h"
 
+#define SCAN_AGAIN_MS 60000
+#define LOCKED_MS 2000 /* the worker that removes it still lives */
+
 static void finish(struct agent *agent)
 {
     struct track *track = agent_track(agent, agent->recover.bdf);
@@ -13,6 +16,14 @@ static void finish(struct agent *agent)
     if (track)
         track->acting = false;
     agent_kick(agent, LOOK_USERS, 0);
+    if (agent->stopping)
+        change_end_if_idle(agent);
+}
+
+static int set_removed(struct agent *agent, const char *bdf)
+{
+    (void)snprintf(agent->journal.removed, sizeof agent->journal.removed, "%s", bdf);
+    return agent_save_journal(agent);
 }
 
 static void on_rescanned(void *arg, const struct worker_answer *answer)
@@ -20,21 +31,60 @@ static void on_rescanned(void *arg, const struct worker_answer *answer)
     struct agent *agent = arg;
     struct plan_step step = {.step = WORKER_RESCAN};
     tell_step(agent, "node", &step, answer);
+    if (answer->ok)
+        (void)set_removed(agent, "");
+    else
+        agent->recover.scan_after_ms = loop_now_ms(agent->loop) + SCAN_AGAIN_MS;
     finish(agent);
 }
 
+static void scan(struct agent *agent)
+{
+    struct err err = ERR_INIT;
+    agent->recover.worker = worker_open(agent->workers, "node", &err);
+    if (agent->recover.worker) {
+        worker_step(agent->recover.worker, WORKER_RESCAN, NULL, on_rescanned, agent);
+        return;
+    }
+    log_warning("the PCI bus is not scanned yet", "error", err.msg, NULL);
+    agent->recover.scan_after_ms = loop_now_ms(agent->loop) + SCAN_AGAIN_MS;
+    finish(agent);
+}
+
+/* A remove that is late may still be carried out: then the scan has to wait for its end. */
 static void on_removed(void *arg, const struct worker_answer *answer)
 {
     struct agent *agent = arg;
-    struct err err = ERR_INIT;
     struct plan_step step = {.step = WORKER_REMOVE};
+    bool late = strcmp(answer->code, "ETIMEDOUT") == 0;
     tell_step(agent, agent->recover.bdf, &step, answer);
     worker_close(agent->recover.worker);
-    agent->recover.worker = answer->ok ? worker_open(agent->workers, "node", &err) : NULL;
-    if (agent->recover.worker)
-        worker_step(agent->recover.worker, WORKER_RESCAN, NULL, on_rescanned, agent);
-    else
-        finish(agent);
+    agent->recover.worker = NULL;
+    if (answer->ok) {
+        scan(agent);
+        return;
+    }
+    if (!late)
+        (void)set_removed(agent, "");
+    finish(agent);
+}
+
+/* What was taken from the bus, by us or by an agent before us, is looked for again, whatever is configured now. */
+static bool finish_scan(struct agent *agent)
+{
+    const char *bdf = agent->journal.removed;
+    if (!*bdf)
+        return false;
+    if (agent->recover.worker || loop_now_ms(agent->loop) < agent->recover.scan_after_ms)
+        return true;
+    if (workers_is_locked(agent->workers, bdf, NULL)) {
+        agent_kick(agent, LOOK_SYSFS, LOCKED_MS);
+        return true;
+    }
+    log_warning("the PCI bus is scanned for a device that was taken from it", "bdf", bdf, NULL);
+    memcpy(agent->recover.bdf, bdf, BDF_SIZE);
+    scan(agent);
+    return true;
 }
 
 static bool was_tried(const struct recover *recover, const char *bdf, int64_t now_ms)
@@ -72,16 +122,21 @@ void recover_dead(struct agent *agent)
 {
     int64_t now = loop_now_ms(agent->loop);
     struct err err = ERR_INIT;
-    if (!agent->config.recovery_rescan || agent->recover.worker || agent_is_blind(agent))
+    if (finish_scan(agent) || !agent->config.recovery_rescan || agent->recover.worker ||
+        agent_is_blind(agent))
         return;
     for (size_t i = 0; i < agent->observed->n; i++) {
         const struct observed_device *seen = &agent->observed->devices[i];
         if (!needs_it(agent, seen, i) || was_tried(&agent->recover, seen->dev.bdf, now))
             continue;
         remember(&agent->recover, seen->dev.bdf, now);
+        if (set_removed(agent, seen->dev.bdf) < 0)
+            return; /* told; nothing is changed without it */
         agent->recover.worker = worker_open(agent->workers, seen->dev.bdf, &err);
-        if (!agent->recover.worker)
+        if (!agent->recover.worker) {
+            (void)set_removed(agent, "");
             continue;
+        }
         memcpy(agent->recover.bdf, seen->dev.bdf, BDF_SIZE);
         agent_track(agent, seen->dev.bdf)->acting = true;
         agent_track(agent, seen->dev.bdf)->retrying = true;
@@ -94,6 +149,11 @@ void recover_dead(struct agent *agent)
         worker_step(agent->recover.worker, WORKER_REMOVE, NULL, on_removed, agent);
         return;
     }
+}
+
+bool recover_is_busy(const struct agent *agent)
+{
+    return agent->recover.worker != NULL;
 }
 
 void recover_stop(struct agent *agent)

@@ -1,5 +1,8 @@
 /* Opt-in last resort for a device that is off the bus (recovery.rescan): take it from the bus and look for it again.
  *
+ * What was removed is in the journal until the bus was scanned: whatever ends the agent in between, its successor scans.
+ * SIGTERM waits for both, they are one atomic step.
+ *
  * Only after two failures in a row that read like a dead device, only while nobody uses it, one device at a time, and no
  * more often than every RECOVER_AGAIN_MS: a device that needs power cycling must not keep the bus busy.
  */
@@ -19,6 +22,7 @@ struct worker;
 
 struct recover {
     struct worker *worker; /* NULL = nothing is under way */
+    int64_t scan_after_ms; /* a scan failed: not again before */
     char bdf[BDF_SIZE];
     struct {
         char bdf[BDF_SIZE];
@@ -26,8 +30,10 @@ struct recover {
     } done[RECOVER_REMEMBERED]; /* the oldest place is used again */
 };
 
-/* recover_dead() - begin with the first device that needs it, if any. recover_stop() - forget what is under way. */
+/* recover_dead() - finish what was begun, else begin with the first device that needs it, if any. recover_is_busy() - the
+ * agent must not end now; change_end_if_idle() follows. recover_stop() - forget what is under way. */
 void recover_dead(struct agent *agent);
+bool recover_is_busy(const struct agent *agent);
 void recover_stop(struct agent *agent);
 
 #endif

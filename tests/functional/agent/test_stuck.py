@@ -1,7 +1,10 @@
 #!/usr/bin/python3
 """Workers that do not come back from the kernel: one device is lost for as long, the others are not."""
 import os
+import re
 import shutil
+import signal
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
@@ -89,26 +92,36 @@ def an_overdue_worker_is_abandoned():
 
 
 WRAPPER = """#!/bin/sh
+# ccnode-device, except for what a test plays: {what}
+flag={flag} real={device}
 for target; do :; done
-[ -e {flag} ] && [ "$target" = {gpu} ] || exec {device} "$@"
+{body}
+"""
+
+
+def wrap_worker(b, what, body):
+    """The agent's workers are a script from now on. Returns the flag that the script looks at."""
+    b.programs, flag = os.path.join(b.dir, "bin"), os.path.join(b.dir, "flag")
+    os.mkdir(b.programs)
+    shutil.copy(os.path.join(BIN, "ccnode-agent"), b.programs)
+    with open(os.path.join(b.programs, "ccnode-device"), "w", encoding="utf-8") as f:
+        f.write(WRAPPER.format(what=what, flag=flag, device=os.path.join(BIN, "ccnode-device"), body=body))
+        os.chmod(f.name, 0o755)
+    with open(flag, "w", encoding="utf-8"):
+        pass
+    return flag
+
+
+BUSY = f"""[ -e $flag ] && [ "$target" = {GPU} ] || exec $real "$@"
 while read -r step argument; do
     echo '{{"step":"'$step'","ok":false,"ms":0,"code":"EBUSY","error":"someone has it open through VFIO"}}'
-done
-"""
+done"""
 
 
 def in_use_by_nobody_that_can_be_found():
     """The worker says so for ever, the search of the host finds no one: not for ever in between, but failed."""
     with Bench("hgx-h100") as b:
-        programs, flag = os.path.join(b.dir, "bin"), os.path.join(b.dir, "flag")
-        os.mkdir(programs)
-        shutil.copy(os.path.join(BIN, "ccnode-agent"), programs)
-        with open(os.path.join(programs, "ccnode-device"), "w", encoding="utf-8") as f:
-            f.write(WRAPPER.format(flag=flag, gpu=GPU, device=os.path.join(BIN, "ccnode-device")))
-            os.chmod(f.name, 0o755)
-        with open(flag, "w", encoding="utf-8"):
-            pass
-        b.programs = programs
+        flag = wrap_worker(b, "one device is always in use", BUSY)
         b.start_agent()
         b.wait_state("degraded", ready="false")
         until("seven are served", lambda: healthy(b) == 7)
@@ -121,6 +134,64 @@ def in_use_by_nobody_that_can_be_found():
         until("eight are served", lambda: healthy(b) == 8)
 
 
+SLOW_SCAN = """[ "$target" = node ] || exec $real "$@"
+while read -r step argument; do
+    if [ "$step" = rescan ] && [ -e $flag ]; then
+        : >$flag.reached
+        while [ -e $flag ]; do sleep 0.05; done
+        [ -e $flag.lost ] && exit 1
+    fi
+    echo "$step $argument" | $real "$@"
+done"""
+
+
+def between_remove_and_scan(b):
+    """A dead GPU has been taken from the bus, the scan that would find it again has not begun."""
+    flag = wrap_worker(b, "a scan of the bus that does not begin before the flag is gone", SLOW_SCAN)
+    b.start_agent()
+    b.wait_state("off", ready="false")
+    b.ctl("fault", GPU, "dead", "1")
+    b.label(MODE, "on")
+    until("removed", lambda: os.path.exists(flag + ".reached"))
+    assert not os.path.exists(f"{b.root}/sys/bus/pci/devices/{GPU}"), "it is off the bus"
+    b.ctl("clear", GPU)
+    return flag
+
+
+def killed_between_remove_and_scan():
+    with Bench("hgx-h100", config="recovery: { rescan: true }\n") as b:
+        flag = between_remove_and_scan(b)
+        with open(flag + ".lost", "w", encoding="utf-8"):
+            pass
+        b.kill_agent()
+        os.unlink(flag)
+        b.write_config("")  # what was begun is finished, whatever is configured now
+        b.start_agent()
+        until("eight are served", lambda: healthy(b) == 8)
+        b.wait_state("on", ready="true")
+        same(b.metric("ccnode_step_seconds_count", step="rescan"), 1, "scans")
+        b.kill_agent()
+        b.start_agent()
+        until("read", lambda: b.status().get("mode_state") == "on")
+        same(b.metric("ccnode_step_seconds_count", step="rescan"), 0, "scans of the next")
+
+
+def asked_to_end_between_remove_and_scan():
+    with Bench("hgx-h100", config="recovery: { rescan: true }\n") as b:
+        flag = between_remove_and_scan(b)
+        b.agent.send_signal(signal.SIGTERM)
+        until("heard", lambda: "asked to end" in b.log())
+        try:
+            b.agent.wait(1)  # as long as an idle one may take
+            raise AssertionError("it did not wait for the scan")
+        except subprocess.TimeoutExpired:
+            os.unlink(flag)
+        same(b.agent.wait(30), 0, "exit status")
+        b.agent = None
+        assert os.path.exists(f"{b.root}/sys/bus/pci/devices/{GPU}"), "it is on the bus again"
+        assert re.search('msg="step done" .*step=rescan', b.log()), b.log()[-2000:]
+
+
 if __name__ == "__main__":
     run(a_restart_while_a_reset_hangs, a_restart_while_an_unbind_blocks, an_overdue_worker_is_abandoned,
-        in_use_by_nobody_that_can_be_found)
+        in_use_by_nobody_that_can_be_found, killed_between_remove_and_scan, asked_to_end_between_remove_and_scan)

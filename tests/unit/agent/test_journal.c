@@ -14,7 +14,7 @@
 
 static struct journal sample(void)
 {
-    struct journal j = {.boot_id = "3d1c-boot"};
+    struct journal j = {.boot_id = "3d1c-boot", .removed = "0000:9a:00.0"};
     struct journal_device *d = journal_put(&j, "0000:18:00.0");
     d->device_id = 0x2331;
     strcpy(d->original_driver, "nvidia");
@@ -41,6 +41,7 @@ static void what_was_written_is_read_again(void **state)
     assert_int_equal(b.devices[0].device_id, 0x2331);
     assert_int_equal(b.devices[1].changing_to, CC_MODE_PPCIE);
     assert_string_equal(b.devices[0].original_driver, "nvidia");
+    assert_string_equal(b.removed, "0000:9a:00.0");
 }
 
 static void every_truncation_is_refused(void **state)
@@ -122,7 +123,9 @@ static void what_it_can_do_counts_for_this_boot_and_device(void **state)
     dev.device_id = 0x2331;
     journal_begin_boot(&j, "3d1c-boot"); /* the same one */
     assert_true(journal_capable_modes(&j, &dev, "3d1c-boot", &modes));
+    assert_string_equal(j.removed, "0000:9a:00.0");
     journal_begin_boot(&j, "next");
+    assert_string_equal(j.removed, "");
     assert_false(journal_capable_modes(&j, &dev, "next", &modes));
     assert_int_equal(journal_verified_mode(&j, &dev, "next"), CC_MODE_UNKNOWN);
 }
