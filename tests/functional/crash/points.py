@@ -94,3 +94,33 @@ class ApiWrite:
     def count(self, b):
         requests = b.api.call("GET", "/_standin/requests")[1]["requests"]
         return sum(r["agent"].startswith("ccnode") and r["verb"] in WRITES.split(",") for r in requests)
+
+
+# ---- who uses a device meanwhile ----
+
+class ProcessHolds:
+    """A process has it open, as QEMU does. When it closes it Linux resets the device."""
+    name, resets = "a process", 1
+
+    def take(self, b, gpus, choice):
+        bdf = choice.choice(gpus)
+        b.ctl("hold", bdf)
+        return bdf
+
+    def give_back(self, b, bdf):
+        b.ctl("release", bdf)
+
+
+class PodHolds:
+    """kubelet has given it to a pod that has not started anything yet: PodResources alone tells."""
+    name, resets = "a pod", 0
+
+    def take(self, b, gpus, _):
+        def of_gpus():
+            return [(r, sum(h == "Healthy" for h in d.values())) for r, d in b.kubelet.devices().items() if set(d) <= set(gpus)]
+        resource, healthy = of_gpus()[0]
+        b.kubelet.ask("wait", resource=resource, allocatable=healthy)
+        return b.kubelet.ask("allocate", resource=resource, pod="ml/train")["ids"][0]
+
+    def give_back(self, b, _):
+        b.kubelet.ask("release", pod="ml/train")

@@ -7,8 +7,9 @@ the API server; it is the agent, the worker, or both. Now and then the agent tha
 start. Then:
 
   - the node converges to the wanted mode, with at most one reset more than the change needs, of devices that change
-  - at every instant cc.ready.state was true only while each device that counts was in its mode, booted, nothing staged
-  - a device that somebody holds was neither reset nor written to
+  - at every instant cc.ready.state was true only while each device that counts was in its mode, booted, nothing staged, and
+    a mode that cc.mode.state named was the one that every device had
+  - a device that a process or a pod holds was neither reset nor read nor written to
   - nothing is left: labels, CDI entries, sockets, locks, processes, temporary files are those of a node without a crash
 """
 import argparse
@@ -28,7 +29,10 @@ import truth  # noqa: E402
 
 LIBRARY = os.path.join(BUILD, "lib/libcrashpoint.so")
 ROUND = ("on", "devtools", "ppcie", "off")
-SAMPLE = {"h100-pcie": 20, "hgx-h100": 10}
+# how many points of a kind for each mode; all: each one, with one of its victims
+SAMPLE = {"h100-pcie": {"register": 2, "file": 2, "sysfs": sys.maxsize, "api": sys.maxsize},
+          "hgx-h100": {"register": 1, "file": 1, "sysfs": 1, "api": 1}}
+HOLDERS, HELD = (points.ProcessHolds(), points.PodHolds()), 5  # at each fifth change somebody holds a GPU, in turn
 REASON = {"on": "Ready", "ppcie": "Ready", "off": "NotConfidential", "devtools": "NotConfidential"}
 READINESS = {"on": "true", "ppcie": "true", "off": "false", "devtools": None}
 FILES, KINDS = points.FileWrite(), {}
@@ -78,6 +82,10 @@ class Node(Bench):
         wrong += truth.cdi_lies(self, self.timeline.devices())
         return wrong
 
+    def accesses(self):
+        """bdf -> (reads, writes) of registers"""
+        return {d["bdf"]: (d["reads"], d["writes"]) for d in self.ctl_json("counters")}
+
     def is_dead(self):
         return self.agent.poll() is not None
 
@@ -85,21 +93,21 @@ class Node(Bench):
 class Step:
     """One change of mode with one crash in it."""
 
-    def __init__(self, b, mode, point=None, held=None, again=None):
-        self.b, self.mode, self.point, self.held, self.again = b, mode, point, held, again
+    def __init__(self, b, mode, point=None, again=None, holder=None, choice=None):
+        self.b, self.mode, self.point, self.again, self.holder, self.choice, self.held = b, mode, point, again, holder, choice, None
 
     def __str__(self):
         where = ":".join(map(str, self.point)) if self.point else "no crash"
-        return f"{self.b.profile} to {self.mode}, {where}" + (f", {self.held} held" if self.held else "") \
+        return f"{self.b.profile} to {self.mode}, {where}" + (f", {self.held} held by {self.holder.name}" if self.held else "") \
             + (f", again at {':'.join(map(str, self.again))}" if self.again else "")
 
     def run(self):
         """Return: whether the point was reached."""
         b = self.b
-        if self.held:
-            b.ctl("hold", self.held)
+        if self.holder:
+            self.held = self.holder.take(b, sorted(set(b.modes()) - set(b.switches)), self.choice)
         b.timeline.begin()
-        before, resets = b.modes(), b.resets()
+        before, resets, accesses = b.modes(), b.resets(), b.accesses()
         kind, n, victim = self.point or (None, 0, None)
         if kind:
             KINDS[kind].arm(b, n, victim)
@@ -107,20 +115,20 @@ class Step:
         self.wait_for_the_blow(victim)
         struck = kind and KINDS[kind].disarm(b)
         crashes = 1
-        if struck and victim != "worker":
+        if self.held and not struck:
+            b.agent.kill()                      # nothing is done to the only device: it dies while it waits
+        if (struck and victim != "worker") or (self.held and not struck):
             self.look_at_the_dead()
             if self.again:
                 crashes += self.crash_again()
             b.start_agent(wait=False)
-        extra = 0
         if self.held:
-            self.release(before)
-            extra = 1                           # closing a VFIO device is a reset by Linux
+            self.release(before, accesses)
         b.settle(self.mode)
         b.timeline.check()
         for bdf, count in b.resets().items():
             needed = before[bdf] != b.wanted(self.mode)[bdf]
-            allowed = (1 + crashes) * needed + (extra if bdf == self.held else 0)
+            allowed = (1 + crashes) * needed + (self.holder.resets if bdf == self.held else 0)
             assert count - resets[bdf] <= allowed, f"{bdf}: {count - resets[bdf]} resets, {allowed} are enough"
         return struck
 
@@ -157,12 +165,12 @@ class Step:
         if state in ROUND:
             same(self.b.modes(), self.b.wanted(state), f"{STATE} while nobody is there")
 
-    def release(self, before):
-        b = self.b
+    def release(self, before, accesses):
+        b, held = self.b, self.held
         until(lambda: f"the others: {b.labels()} {b.modes()}", self.the_others_follow, 60, 0.02)
-        touched = b.timeline.devices()[self.held].states[1:]
-        same((touched, b.modes()[self.held]), ([], before[self.held]), f"{self.held} is held: it is not touched")
-        b.ctl("release", self.held)
+        touched = b.timeline.devices()[held].states[1:]
+        same((touched, b.modes()[held], b.accesses()[held]), ([], before[held], accesses[held]), f"{self}: it is not touched")
+        self.holder.give_back(b, held)
 
     def the_others_follow(self):
         if self.b.labels().get(STATE) != "waiting-busy":
@@ -192,73 +200,92 @@ def all_points(totals, choice):
     return queues
 
 
-def sample(queues, size):
-    """As many of each kind and victim as possible: the rare kinds would else never be drawn."""
-    picked = {mode: [] for mode in queues}
-    groups = {mode: collections.defaultdict(list) for mode in queues}
-    for mode, queue in queues.items():
-        for point in queue:
-            groups[mode][point[0], point[2]].append(point)
-    keys = [(kind.name, victim) for kind in KINDS.values() for victim in kind.victims]
-    modes = list(queues)
-    for i in range(size):
-        mode = modes[i % len(modes)]
-        for j in range(len(keys)):
-            group = groups[mode][keys[(i + i // len(modes) + j) % len(keys)]]
-            if group:
-                picked[mode].append(group.pop())
-                break
-    return picked
+def in_turn(queue):
+    """The queue with its kinds and victims in turn: the rare ones would else come last."""
+    groups = collections.defaultdict(list)
+    for point in queue:
+        groups[point[0], point[2]].append(point)
+    while groups:
+        for key in list(groups):
+            yield groups[key].pop()
+            if not groups[key]:
+                del groups[key]
 
 
-def walk(b, queues, choice, options):
-    """Round and round until every queue is empty."""
-    done = collections.Counter()
+def sample(queues, sizes):
+    """({mode: points of the sample}, {mode: the rest}): other places of each kind, with each victim in turn."""
+    picked, rest = {}, {}
+    for m, (mode, queue) in enumerate(queues.items()):
+        chosen = []
+        for kind in KINDS.values():
+            places = list(dict.fromkeys(n for name, n, _ in queue if name == kind.name))[:sizes[kind.name]]
+            chosen += [(kind.name, n, kind.victims[(i + m) % len(kind.victims)]) for i, n in enumerate(places)]
+        picked[mode] = list(in_turn(chosen))
+        rest[mode] = list(in_turn([point for point in queue if point not in chosen]))
+    return picked, rest
+
+
+def first(queues, size):
+    """That many points in all, spread over the modes."""
+    return {mode: list(in_turn(queue))[:size // len(queues) + (m < size % len(queues))] for m, (mode, queue) in enumerate(queues.items())}
+
+
+def walk(b, queues, choice, options, done, deadline=None):
+    """Round and round until every queue is empty or the time is over."""
     began = said = time.monotonic()
-    while any(queues.values()):
+    while any(queues.values()) and (deadline is None or time.monotonic() < deadline):
         for mode in ROUND:
-            point = queues[mode].pop() if queues[mode] else None
+            point = queues[mode].pop(0) if queues[mode] else None
             if not point and not any(queues.values()):
                 break
-            held = choice.choice(sorted(set(b.modes()) - set(b.switches))) if len(b.modes()) > 1 and choice.random() < 0.2 else None
+            done["changes"] += 1
+            holder = HOLDERS[done["changes"] // HELD % len(HOLDERS)] if done["changes"] % HELD == 0 else None
             kind, victim = choice.choice((("register", "agent"), ("register", "both"), ("file", "before"), ("file", "after")))
             again = (kind, choice.randrange(1, 60), victim) if choice.random() < 0.25 else None
-            step = Step(b, mode, point, held, again)
+            step = Step(b, mode, point, again, holder, choice)
             at = time.monotonic()
             try:
                 struck = step.run()
             except BaseException:
                 print(f"FAIL {step} (to see it again: CCNODE_CRASH_SEED={options.seed}, or --point {mode}:{':'.join(map(str, point or ()))})", flush=True)
                 raise
-            if point:
+            done["held"] += bool(holder)
+            if point and holder and not struck:
+                queues[mode].append(point)      # it lies behind the waiting
+            elif point:
                 done[point[0], point[2], struck] += 1
                 done["again"] += bool(struck and again and point[2] != "worker")
             if options.verbose:
                 print(f"{time.monotonic() - at:6.2f} s {'struck' if struck else 'passed'} {step}", flush=True)
             elif time.monotonic() - said > 60:
                 said = time.monotonic()
-                print(f"{sum(done.values())} points, {said - began:.0f} s", flush=True)
-    return done
+                print(f"{points_of(done)} points, {said - began:.0f} s", flush=True)
+
+
+def points_of(done):
+    return sum(n for key, n in done.items() if isinstance(key, tuple))
 
 
 def report(done, totals):
     print("points of a change:", "; ".join(f"to {m}: " + ", ".join(f"{k} {n}" for k, n in c.items()) for m, c in totals.items()))
     for kind in KINDS.values():
         print(f"{kind.name:9}", ", ".join(f"{v}: {done[kind.name, v, True]} struck, {done[kind.name, v, False]} not reached" for v in kind.victims))
-    again = done.pop("again", 0)
-    struck = sum(n for (_, _, s), n in done.items() if s)
-    print(f"{struck} crashes of {sum(done.values())} points, {again} of them twice; all converged, nothing left")
-    assert 2 * struck >= sum(done.values()), "most points were not reached: this shows little"
+    struck = sum(n for key, n in done.items() if isinstance(key, tuple) and key[2])
+    print(f"{struck} crashes of {points_of(done)} points, {done['again']} of them twice, {done['held']} changes with a device that somebody "
+          "holds; all converged, nothing left")
+    assert 2 * struck >= points_of(done), "most points were not reached: this shows little"
 
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog="""
 environment:
-  CCNODE_CRASH_SEED=N   which points are drawn (default: a new one each time; it is printed)
-  CCNODE_CRASH_ALL=1    every point, in the order of the seed: one to two hours for h100-pcie, a day for hgx-h100
+  CCNODE_CRASH_SEED=N     which points are drawn (default: a new one each time; it is printed)
+  CCNODE_CRASH_SECONDS=N  after the sample more points until that time is over
+  CCNODE_CRASH_ALL=1      every point, in the order of the seed: one to two hours for h100-pcie, a day for hgx-h100
 """)
     p.add_argument("profile", nargs="?", choices=sorted(SAMPLE), default="h100-pcie")
-    p.add_argument("--sample", type=int, help="how many points (default: %s)" % ", ".join(f"{k} {v}" for k, v in SAMPLE.items()))
+    p.add_argument("--sample", type=int, metavar="N", help="that many points (default: on h100-pcie every write to sysfs and to the API "
+                   "server and a sample of the register accesses and file operations, on hgx-h100 a sample of all)")
     p.add_argument("--point", action="append", metavar="MODE:KIND:N:VICTIM",
                    help="only this one, for example on:register:123:agent; kinds and victims: "
                    + "; ".join(f"{k.name} {', '.join(k.victims)}" for k in KINDS.values()))
@@ -274,20 +301,25 @@ def main():
     options.seed = int(os.environ.get("CCNODE_CRASH_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"CCNODE_CRASH_SEED={options.seed}", flush=True)
     choice = random.Random(options.seed)
-    began = time.monotonic()
+    began, done = time.monotonic(), collections.Counter()
     with Node(options.profile) as b:
         b.start_agent()
         b.timeline.begin()
         b.settle("off")
         totals = count_points(b)
         queues = all_points(totals, choice)
+        rest, deadline = None, began + float(os.environ.get("CCNODE_CRASH_SECONDS") or 0)
         if options.point:
             queues = {mode: [] for mode in ROUND}
             for mode, kind, n, victim in (p.split(":") for p in options.point):
                 queues[mode].append((kind, int(n), victim))
+        elif options.sample:
+            queues = first(queues, options.sample)
         elif not os.environ.get("CCNODE_CRASH_ALL"):
-            queues = sample(queues, options.sample or SAMPLE[options.profile])
-        done = walk(b, queues, choice, options)
+            queues, rest = sample(queues, SAMPLE[options.profile])
+        walk(b, queues, choice, options, done)
+        if rest:
+            walk(b, rest, choice, options, done, deadline)
         b.stop_agent()
         same([n for n in os.listdir(b.kubelet.plugins) if n.endswith(".sock")], ["kubelet.sock"], "sockets after the end")
     report(done, totals)

@@ -12,6 +12,7 @@ from rig import READY, STATE
 
 STATUS = "ccnode.io/status"
 CONFIDENTIAL = ("on", "ppcie")
+MODES = ("on", "off", "devtools", "ppcie")
 
 
 class Device:
@@ -54,17 +55,21 @@ class Timeline:
         return [(at, until, meta) for (at, meta), (until, _) in zip(seen, seen[1:] + [(float("inf"), None)])]
 
     def check(self):
-        """cc.ready.state is never true while a device that counts is not in its mode, booted, nothing staged."""
+        """At every instant a mode that cc.mode.state names was that of every device, booted, with nothing staged; and
+        cc.ready.state was true only while that was so for each device that counts."""
         devices = self.devices()
         for since, until, meta in self.versions():
             labels = meta.get("labels", {})
-            if labels.get(READY) != "true":
-                continue
-            told = {d["bdf"]: d for d in json.loads(meta.get("annotations", {}).get(STATUS, "[]"))}
-            counting = self.counting(labels.get(STATE), told)
-            assert counting, f"ready without a device: {labels} {told}"
-            for bdf in counting:
-                self.check_device(devices[bdf], bdf, labels[STATE], since, until)
+            state, ready = labels.get(STATE), labels.get(READY) == "true"
+            what = f"from {since:.6f} to {until:.6f} in state {state}, ready {labels.get(READY)}"
+            for bdf in self.modes if state in MODES else ():
+                want = "off" if state != "ppcie" and bdf in self.switches else state
+                self.check_device(devices[bdf], f"{what}, but {bdf}", (want,), since, until)
+            if ready:
+                counting = self.counting(state, json.loads(meta.get("annotations", {}).get(STATUS, "[]")))
+                assert counting, f"{what}, without a device: {meta}"
+                for bdf in counting:
+                    self.check_device(devices[bdf], f"{what}, but {bdf}", (state,) if state in CONFIDENTIAL else CONFIDENTIAL, since, until)
 
     def counting(self, state, told):
         """Devices that cc.ready.state vouches for."""
@@ -73,15 +78,14 @@ class Timeline:
             return gpus
         if state == "ppcie":
             return list(self.modes)
-        return [d for d in gpus if told.get(d, {}).get("health") == "healthy"]
+        healthy = {d["bdf"] for d in told if d["health"] == "healthy"}
+        return [d for d in gpus if d in healthy]
 
     @staticmethod
-    def check_device(device, bdf, state, since, until):
-        _, active, pending, booted = device.at(max(since, 0.0))
-        want = (state,) if state in CONFIDENTIAL else CONFIDENTIAL
-        what = f"ready from {since:.6f} to {until:.6f} in state {state}, but {bdf}"
+    def check_device(device, what, want, since, until):
+        _, active, pending, booted = device.at(since)
         assert active in want and pending == active, f"{what} was {active}, pending {pending}: {device.states}"
-        assert booted <= max(since, booted if since == 0.0 else since), f"{what} had booted at {booted:.6f} only"
+        assert since == 0.0 or booted <= since, f"{what} had booted at {booted:.6f} only"
         touched = device.changes(max(since, device.states[0][0] + 1e-9), until)
         assert not touched, f"{what} was touched: {touched}"
 
