@@ -55,6 +55,8 @@ REFUSED = (
     ({"hostPaths": {"kubeletRootDir": "/x"}}, ("hostPaths.kubeletRootDir", "GPU Operator", "hostPaths.kubelet")),
     ({"psa": {"enabled": True}}, ("psa.enabled", "kubectl label ns gpu pod-security.kubernetes.io/enforce=privileged")),
     ({"psp": {"enabled": True}}, ("psp", "kubectl label ns")),
+    ({"hostRoot": "/"}, ("/hostRoot", "pattern")),
+    ({"networkPolicy": {"apiServerPort": 0}}, ("/networkPolicy/apiServerPort", "minimum")),
     ({"nfd": {"enabled": True}}, ("nfd.enabled", "NFD chart")),
 )
 TAKEN = (
