@@ -16,8 +16,11 @@
 #define UNWATCHED_MS 10000 /* the plugin directory cannot be watched */
 #define SUSPECT_MS 2000    /* ours may be missing for a moment only: a list is under way */
 #define ANSWER_MS 5000
-#define TAKE_BACK_TIMES 3
 #define PEACE_MS 600000 /* as long without a rival, and the tries are counted anew */
+/* A resource is taken back again after SUSPECT_MS << tries. Two that fight serve nobody: up to 8.5 minutes. When nobody
+ * has it, the other one is most likely gone: 16 s at most. */
+#define MAX_TRIES_FOREIGN 8
+#define MAX_TRIES_MISSING 3
 
 struct kubelet_view {
     struct kubelet_view_options options;
@@ -27,11 +30,12 @@ struct kubelet_view {
     int64_t due_ms; /* of the timer */
     struct dir_watch *watch;
     bool watched;
-    unsigned left;  /* of after_change_ms */
-    bool get_asked; /* of this kubelet */
-    bool suspect;   /* ours were missing at the last look */
-    unsigned taken_back;
+    unsigned left;    /* of after_change_ms */
+    bool get_asked;   /* of this kubelet */
+    bool suspect;     /* ours were missing at the last look */
+    unsigned tries;   /* to take a resource back, in this quarrel */
     int64_t rival_ms; /* when one was seen last; 0 = never */
+    int64_t taken_ms; /* when a resource was taken back last; 0 = never */
     struct advice rival, get;
 };
 
@@ -94,9 +98,28 @@ static void list_sockets(const struct kubelet_view *view, char *ret, size_t room
     }
 }
 
-static void found_rival(struct kubelet_view *view, const char *resource, const char *what)
+static int64_t patience_ms(const struct kubelet_view *view, enum serving_seen seen)
+{
+    unsigned most = seen == SERVING_MISSING ? MAX_TRIES_MISSING : MAX_TRIES_FOREIGN;
+    return (int64_t)SUSPECT_MS << (view->tries < most ? view->tries : most);
+}
+
+static void take_back(struct kubelet_view *view, enum serving_seen seen, const char *resource)
 {
     int64_t now_ms = loop_now_ms(view->options.loop);
+    if (view->rival_ms == 0 || now_ms - view->rival_ms > PEACE_MS)
+        view->tries = 0;
+    view->rival_ms = now_ms;
+    if (view->tries > 0 && now_ms - view->taken_ms < patience_ms(view, seen))
+        return;
+    log_warning("the resource is registered again", "resource", resource, NULL);
+    view->tries++;
+    view->taken_ms = now_ms;
+    serving_register_again(view->options.serving, resource);
+}
+
+static void found_rival(struct kubelet_view *view, const char *resource, const char *what)
+{
     struct advice now = {.blocks = true};
     char sockets[100];
     list_sockets(view, sockets, sizeof sockets);
@@ -105,15 +128,7 @@ static void found_rival(struct kubelet_view *view, const char *resource, const c
                "devices that are not verified. Remove it%s%s%s",
                resource, what, *sockets ? " (other sockets in the plugin directory: " : "", sockets,
                *sockets ? ")" : "");
-    if (view->rival_ms == 0 || now_ms - view->rival_ms > PEACE_MS)
-        view->taken_back = 0;
-    view->rival_ms = now_ms;
     set_advice(view, &view->rival, &now);
-    if (view->taken_back == TAKE_BACK_TIMES)
-        return;
-    log_warning("the resource is registered again", "resource", resource, NULL);
-    view->taken_back++;
-    serving_register_again(view->options.serving, resource);
 }
 
 static void on_list(void *arg, int r, const struct pod_list *list, const struct err *err)
@@ -126,13 +141,15 @@ static void on_list(void *arg, int r, const struct pod_list *list, const struct 
     enum serving_seen seen = SERVING_AS_OFFERED;
     if (r == 0)
         seen = serving_compare(view->options.serving, list, resource, what, sizeof what);
-    if (seen == SERVING_FOREIGN || (seen == SERVING_MISSING && view->suspect))
+    if (seen == SERVING_FOREIGN || (seen == SERVING_MISSING && view->suspect)) {
         found_rival(view, resource, what);
-    else if (r == 0 && seen == SERVING_AS_OFFERED)
+        take_back(view, seen, resource);
+    } else if (r == 0 && seen == SERVING_AS_OFFERED) {
         set_advice(view, &view->rival, &none);
+    }
     view->suspect = seen == SERVING_MISSING;
     if (seen != SERVING_AS_OFFERED)
-        look_in(view, (int64_t)SUSPECT_MS << view->taken_back);
+        look_in(view, patience_ms(view, seen));
     else if (view->left > 0)
         look_in(view, after_change_ms[--view->left]);
     else

@@ -3,7 +3,8 @@
  * - Another device plugin that registers a resource of ours takes it over without a word: kubelet lets the last one win and
  *   keeps the first one's stream open (kubernetes/kubernetes pkg/kubelet/cm/devicemanager manager.go, PluginConnected). Pods
  *   then get devices that nobody has verified. GetAllocatableResources shows it: ids that are not ours, or none of ours.
- *   It is told and the resource registered again, TAKE_BACK_TIMES at most in a row: two that fight serve nobody.
+ *   It is told, no device counts as offered (cc.ready.state), and the resource is registered again, more and more seldom:
+ *   two that fight serve nobody.
  * - Kata's cold-plug asks PodResources Get, which kubelets before 1.34 do not have or have switched off (REF-K M-PR-2).
  *
  * Asked soon after kubelet accepted a resource, 1, 4 and 14 s after a file came or went in the plugin directory, and

@@ -313,14 +313,16 @@ static void judge_surroundings(struct agent *agent)
 
 static void publish(struct agent *agent)
 {
+    bool rival = *agent->advice[ADVICE_RIVAL].text != '\0';
     for (size_t i = 0; i < agent->observed->n; i++) {
         const struct nv_device *dev = &agent->observed->devices[i].dev;
         const struct track *track = agent_track(agent, dev->bdf);
         struct publish_device *p = &agent->publish_devices[i];
-        /* without Kubernetes CDI alone offers it: there need not be a kubelet */
-        *p = (struct publish_device){.offered = agent->kube
-                                                    ? serving_has(agent->serving, dev->bdf)
-                                                    : serving_wants(agent->serving, dev->bdf)};
+        /* without Kubernetes CDI alone offers it: there need not be a kubelet. Where another plugin has a resource of
+         * ours, kubelet may give a pod what nobody has verified: the node is not ready for any. */
+        *p = (struct publish_device){
+            .offered = agent->kube ? !rival && serving_has(agent->serving, dev->bdf)
+                                   : serving_wants(agent->serving, dev->bdf)};
         if (track && track->acting) {
             p->retrying = track->retrying;
             p->acting_ms = loop_now_ms(agent->loop) - track->acting_since_ms;

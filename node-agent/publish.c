@@ -154,7 +154,7 @@ static void set(struct label_wish *label, const char *value)
     (void)snprintf(label->value, sizeof label->value, "%s", value);
 }
 
-static bool only_gpus_offered_secure(const struct publish_input *in)
+static bool a_gpu_is_offered(const struct publish_input *in)
 {
     for (size_t i = 0; i < in->observed->n; i++) {
         if (in->intent->devices[i].managed && in->devices[i].offered &&
@@ -181,7 +181,7 @@ static void derive_labels(const struct publish_input *in, const struct tally *t,
     if (state && strcmp(state, "degraded") == 0 && in->intent->mode == CC_MODE_PPCIE)
         state = "failed"; /* ppcie needs all */
 
-    bool rule = t->offered > 0 && t->offered_secure == t->offered && only_gpus_offered_secure(in);
+    bool rule = t->offered > 0 && t->offered_secure == t->offered && a_gpu_is_offered(in);
     const char *ready = "false";
     if (!state || strcmp(state, "changing") == 0 || strcmp(state, "waiting-busy") == 0)
         ready = "false"; /* what is not finished is never ready */
@@ -358,7 +358,9 @@ static void describe_state(const struct publish_input *in, const struct tally *t
         append(ret, in->trouble);
     for (int kind = 0; in->advice && kind < ADVICE_KINDS; kind++) {
         /* what has to be mended first keeps the reason */
-        if (in->advice[kind].blocks && strcmp(ret->cond_reason, "Ready") == 0)
+        bool in_order = strcmp(ret->cond_reason, "Ready") == 0 ||
+                        strcmp(ret->cond_reason, "NotConfidential") == 0;
+        if (in->advice[kind].blocks && in_order)
             (void)snprintf(ret->cond_reason, sizeof ret->cond_reason, "%s",
                            advice_reason((enum advice_kind)kind));
         append(ret, in->advice[kind].text);

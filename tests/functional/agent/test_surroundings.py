@@ -18,6 +18,7 @@ from plugin import Plugin  # noqa: E402  (beside the stand-ins' tests)
 GPU = "0000:18:00.0"
 PCIE = "nvidia.com/GH100_H100_PCIE"
 SXM = "nvidia.com/GH100_H100_SXM5_80GB"
+AGAIN = "the resource is registered again"
 
 
 def put(b, path, text):
@@ -176,10 +177,11 @@ def eight_gpus_without_their_switches():
 
 
 class Rival(threading.Thread):
-    """Another device plugin that registers a resource of ours, once."""
+    """Another device plugin that registers a resource of ours: once, or whenever it has lost it."""
 
-    def __init__(self, b, resource, ids):
+    def __init__(self, b, resource, ids, stubborn=False):
         super().__init__(daemon=True)
+        self.has_lost = lambda: stubborn and set(b.kubelet.devices()[resource]) != set(ids)
         self.plugin = Plugin(b.kubelet.plugins, "rival.sock", resource, {i: "Healthy" for i in ids})
         self.start()
 
@@ -190,7 +192,10 @@ class Rival(threading.Thread):
         self.loop, self.end = asyncio.get_running_loop(), asyncio.Event()
         await self.plugin.serve()
         await self.plugin.register()
-        await self.end.wait()
+        while not self.end.is_set():
+            if await asyncio.to_thread(self.has_lost):
+                await self.plugin.register()
+            await asyncio.sleep(0.2)
         self.plugin.server.close()
 
     def stop(self):
@@ -219,13 +224,33 @@ def kubelet_without_get_and_another_plugin():
         until(lambda: f"ours again: {b.kubelet.devices()}", lambda: b.kubelet.devices()[PCIE] == ours)
         until(lambda: f"no complaint: {b.condition()}", lambda: "another" not in b.condition()["message"])
         b.wait_state("on", ready="true")
-        same(b.log().count("the resource is registered again"), 1, "once was enough")
+        same(b.log().count(AGAIN), 1, "once was enough")
         rival.stop()
         b.stop_agent()
 
 
-WAITING = (kubelet_without_get_and_another_plugin, node_of_another_machine, missing_permissions,
-           broken_cdi_file_of_somebody_else)
+def another_plugin_that_does_not_give_way():
+    """Neither a fight several times a second nor a label that sends pods to devices which nobody has verified."""
+    with Bench("h100-pcie", config='mode: { default: "on" }\n') as b:
+        b.start_agent()
+        b.wait_state("on", ready="true")
+        rival = Rival(b, PCIE, ["0000:ff:00.0"], stubborn=True)
+        b.wait_state("on", ready="false")
+        condition = b.wait_condition("DevicePluginConflict")
+        same(condition["status"], "False", condition)
+        began = time.monotonic()
+        until("it is taken back again and again", lambda: b.log().count(AGAIN) == 3)
+        assert time.monotonic() - began > 8, "more and more seldom: 4 and 8 s after the first"
+        same((b.labels()[STATE], b.labels()[READY]), ("on", "false"), b.condition())
+        rival.stop()
+        until(lambda: f"ours again: {b.kubelet.devices()}", lambda: b.kubelet.devices()[PCIE] == {GPU: "Healthy"}, seconds=30)
+        b.wait_state("on", ready="true")
+        b.wait_condition("Ready")
+        b.stop_agent()
+
+
+WAITING = (kubelet_without_get_and_another_plugin, another_plugin_that_does_not_give_way, node_of_another_machine,
+           missing_permissions, broken_cdi_file_of_somebody_else)
 HOST = (an_order_on_a_host_without_tee, tdx_with_vfio_groups_only, eight_gpus_without_their_switches)
 
 if __name__ == "__main__":
