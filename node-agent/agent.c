@@ -58,6 +58,7 @@ static void take_orders(struct agent *agent, const struct kube_node *node)
     bool changed = last_node_set(&agent->last_node, agent->options.node_name, pairs, node->n_labels,
                                  annotations, node->n_annotations);
     free(pairs);
+    operands_saw_node(agent->operands, &agent->last_node);
     if (!changed) { /* an answer to what the agent itself wrote, or nothing of ours: the host is the same */
         agent_decide(agent);
         return;
@@ -90,7 +91,6 @@ static void on_node(void *arg, const struct kube_node *node)
     publisher_saw_node(agent->publisher, node);
     if (!node->exists)
         return;
-    operands_saw_node(agent->operands, node);
     take_orders(agent, node);
 }
 
@@ -135,6 +135,20 @@ static void on_operands(void *arg)
     struct stand_back now = operands_get(agent->operands);
     log_info("GPU Operator on this node", "cc_manager", now.mode ? "runs" : "no", "vfio_manager",
              now.vfio ? "runs" : "no", "sandbox_device_plugin", now.plugin ? "runs" : "no", NULL);
+    agent_kick(agent, LOOK_SYSFS, 0);
+}
+
+static void on_policy(void *arg, const char *mode)
+{
+    struct agent *agent = arg;
+    if (agent->stopping || !last_node_set_policy(&agent->last_node, mode))
+        return;
+    if (*mode)
+        log_info("default mode of the ClusterPolicy", "mode", mode, NULL);
+    if (agent->last_node.known && !agent->options.explain)
+        save_last_node(agent);
+    agent_try_again(agent);
+    agent_decide(agent);
     agent_kick(agent, LOOK_SYSFS, 0);
 }
 
@@ -292,7 +306,8 @@ void agent_explain(struct agent *agent)
     bool reading = false;
     for (size_t i = 0; i < agent->n_tracks; i++)
         reading = reading || agent->tracks[i].querying;
-    if (reading || agent->plan->queries || agent_is_blind(agent))
+    bool policy = !agent->kube || agent->last_node.policy_known;
+    if (reading || agent->plan->queries || agent_is_blind(agent) || !policy)
         return;
     loop_cancel(agent->farewell);
     print_explanation(agent);
@@ -320,7 +335,15 @@ static int start_kube(struct agent *agent, struct err *err)
     if (kube_warning(agent->kube))
         log_warning(kube_warning(agent->kube), NULL);
     agent->publisher = publisher_new(agent->loop, agent->kube, on_published, agent);
-    agent->operands = operands_new(agent->loop, agent->kube, on_operands, agent);
+    struct operands_options operands = {.loop = agent->loop,
+                                        .rpc = agent->rpc,
+                                        .host = &agent->host,
+                                        .config = &agent->config,
+                                        .kube = agent->kube,
+                                        .on_change = on_operands,
+                                        .on_policy = on_policy,
+                                        .arg = agent};
+    agent->operands = operands_new(&operands, &agent->last_node);
     agent->node_check =
         node_check_new(agent->loop, agent->kube, &agent->host, on_node_checked, agent);
     kube_watch(agent->kube);

@@ -215,6 +215,26 @@ static void request_by_annotation(struct resolving *in)
     json_object_put(map);
 }
 
+/* The ClusterPolicy's default goes before ours. Return: false = the modes are held. */
+static bool policy_default(struct resolving *in, struct request *r)
+{
+    const char *policy = in->node->cluster_policy;
+    if (policy && !*policy)
+        return true;
+    enum cc_mode mode = policy ? cc_mode_parse(policy) : CC_MODE_UNKNOWN;
+    r->held = mode == CC_MODE_UNKNOWN;
+    if (!r->held)
+        r->mode = mode;
+    else if (policy)
+        complain(in->ret, "InvalidMode",
+                 "spec.ccManager.defaultMode of the ClusterPolicy is \"%s\", which is none "
+                 "of " ALLOWED_MODES
+                 "; nothing is changed until it is corrected or the node has the "
+                 "label " LABEL_MODE,
+                 show(policy).text);
+    return !r->held;
+}
+
 /* The mode of all devices that are not asked for by name. */
 static struct request general_request(struct resolving *in, enum workload workload)
 {
@@ -231,8 +251,8 @@ static struct request general_request(struct resolving *in, enum workload worklo
         return (struct request){.source = "label", .held = true};
     }
     struct request r = {.mode = in->config->default_mode, .source = "default"};
-    if (in->node->known && in->node->cluster_policy_default != CC_MODE_UNKNOWN)
-        r.mode = in->node->cluster_policy_default;
+    if (in->node->known && !policy_default(in, &r))
+        return r;
     /* Nobody asked for this node in particular: a mode that only confidential guests can use makes no sense on a
      * host that cannot start one. An explicit wish is honoured there (k8s-cc-manager does the same). */
     if (!in->observed->snp && !in->observed->tdx)

@@ -50,8 +50,10 @@ struct node_wish {
     bool known;
     size_t n_labels, n_annotations;
     const struct key_value *labels, *annotations;
-    struct stand_back operands;          /* a pod of that operand runs here */
-    enum cc_mode cluster_policy_default; /* spec.ccManager.defaultMode, UNKNOWN = absent */
+    struct stand_back operands; /* a pod of that operand runs here */
+    /* spec.ccManager.defaultMode of the GPU Operator's ClusterPolicy as it is; "" = it says nothing, NULL = not known
+     * yet: what only a default asks for has to wait */
+    const char *cluster_policy;
 };
 
 struct device_intent {

@@ -78,11 +78,31 @@ bool last_node_set(struct last_node *last, const char *name, const struct last_s
     return changed;
 }
 
+bool last_node_set_policy(struct last_node *last, const char *mode)
+{
+    char kept[LAST_NODE_POLICY_SIZE];
+    (void)snprintf(kept, sizeof kept, "%.64s", mode);
+    if (last->policy_known && strcmp(last->policy, kept) == 0)
+        return false;
+    last->policy_known = true;
+    memcpy(last->policy, kept, sizeof kept);
+    return true;
+}
+
+const char *last_node_label(const struct last_node *last, const char *key)
+{
+    for (size_t i = 0; i < last->n_labels; i++) {
+        if (strcmp(last->labels[i].key, key) == 0)
+            return last->labels[i].value;
+    }
+    return NULL;
+}
+
 void last_node_done(struct last_node *last)
 {
     clear_pairs(last->labels, &last->n_labels);
     clear_pairs(last->annotations, &last->n_annotations);
-    last->known = false;
+    last->known = last->policy_known = false;
 }
 
 static int parse_pairs(struct json_object *root, const char *member, struct last_pair *pairs,
@@ -99,6 +119,20 @@ static int parse_pairs(struct json_object *root, const char *member, struct last
             !add_pair(pairs, n, key, json_object_get_string(value)))
             return err_set(err, EINVAL, "%s has a member that is no order", member);
     }
+    return 0;
+}
+
+/* The file of an older agent lacks it: the policy is not known then. */
+static int parse_policy(struct json_object *root, struct last_node *last, struct err *err)
+{
+    struct json_object *policy;
+    if (!json_object_object_get_ex(root, "cluster_policy_mode", &policy))
+        return 0;
+    if (!json_object_is_type(policy, json_type_string) ||
+        json_object_get_string_len(policy) >= LAST_NODE_POLICY_SIZE ||
+        strlen(json_object_get_string(policy)) != (size_t)json_object_get_string_len(policy))
+        return err_set(err, EINVAL, "cluster_policy_mode is not a short text");
+    (void)last_node_set_policy(last, json_object_get_string(policy));
     return 0;
 }
 
@@ -123,6 +157,8 @@ int last_node_parse(const char *text, size_t len, const char *name, struct last_
         r = parse_pairs(root, "labels", last.labels, &last.n_labels, err);
     if (r == 0)
         r = parse_pairs(root, "annotations", last.annotations, &last.n_annotations, err);
+    if (r == 0)
+        r = parse_policy(root, &last, err);
     json_object_put(root);
     if (r < 0) {
         last_node_done(&last);
@@ -165,6 +201,9 @@ int last_node_save(const struct host *host, const char *dir, const struct last_n
     (void)json_object_object_add(root, "node", json_object_new_string(last->name));
     add_pairs(root, "labels", last->labels, last->n_labels);
     add_pairs(root, "annotations", last->annotations, last->n_annotations);
+    if (last->policy_known)
+        (void)json_object_object_add(root, "cluster_policy_mode",
+                                     json_object_new_string(last->policy));
     const char *text = json_object_to_json_string_ext(root, JSON_C_TO_STRING_PLAIN);
     int r = fs_mkdirs(host, dir, err);
     if (r == 0)

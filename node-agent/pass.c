@@ -188,7 +188,7 @@ static void make_plan(struct agent *agent)
     };
     if (agent->operands) {
         wish.operands = operands_get(agent->operands);
-        wish.cluster_policy_default = operands_policy(agent->operands);
+        wish.cluster_policy = last->policy_known ? last->policy : NULL;
     }
     for (size_t i = 0; i < agent->observed->n; i++) {
         struct observed_device *d = &agent->observed->devices[i];

@@ -65,8 +65,7 @@ struct kube_options {
     /* Credentials: kubeconfig when given, else the service account of the pod (environment and files). */
     const char *kubeconfig;          /* NULL = in-cluster */
     const char *service_account_dir; /* NULL = /var/run/secrets/kubernetes.io/serviceaccount */
-    /* Token of the second ServiceAccount, for kube_get_pod(), kube_list_pods_on_node(), kube_evict(); same server and
-     * CA. NULL or "" = the first one's. */
+    /* Token of the second ServiceAccount, for kube_evict(); same server and CA. NULL or "" = the first one's. */
     const char *evict_token_file;
 
     const char *
@@ -187,13 +186,6 @@ struct kube_pod {
 /* kube_pod_may_be_evicted() - pure. Return: false for pods of a DaemonSet, static (mirror) pods and pods owned by a
  * Node; ret_why (may be NULL) then says so in words. */
 bool kube_pod_may_be_evicted(const struct kube_pod *pod, const char **ret_why);
-
-typedef void kube_pods_cb(void *arg, const struct kube_result *result, size_t n,
-                          const struct kube_pod *pods);
-/* Metadata of one pod (n = 1 or error ENOENT), or of all pods of the own node. */
-void kube_get_pod(struct kube *kube, const char *namespace_, const char *name, kube_pods_cb *cb,
-                  void *arg);
-void kube_list_pods_on_node(struct kube *kube, kube_pods_cb *cb, void *arg);
 
 /**
  * kube_evict() - ask the Eviction API to end a pod

@@ -1,4 +1,4 @@
-/* Pods that hold devices: look at them, ask for their end. */
+/* Pods that hold devices: ask for their end. */
 #include <errno.h>
 #include <json-c/json.h>
 #include <string.h>
@@ -7,22 +7,6 @@
 #include "node-agent/kube/bodies.h"
 #include "node-agent/kube/client.h"
 #include "node-agent/kube/node.h"
-
-#define MAX_PODS 4096 /* of one node; the kubelet's default limit is 110 */
-
-struct pods_call {
-    struct kube *kube;
-    char *name, *namespace_; /* of a single pod */
-    kube_pods_cb *cb;
-    void *arg;
-};
-
-static void free_pods_call(struct pods_call *c)
-{
-    free(c->name);
-    free(c->namespace_);
-    free(c);
-}
 
 /* The pod asked for, and no other: what follows may be its end. */
 static int decode_pod(struct json_object *object, const char *namespace_, const char *name,
@@ -58,78 +42,6 @@ static void start_get(struct kube *kube, const char *namespace_, const char *nam
                              .deadline_ms = deadline_ms,
                              .evicting = true};
     (void)call_start(kube, &spec, cb, arg);
-}
-
-static void on_pod(void *arg, const struct kube_result *result, struct json_object *object)
-{
-    struct pods_call *c = arg;
-    struct kube_result mine = *result;
-    struct kube_pod pod = {0};
-    if (!mine.err.code)
-        (void)decode_pod(object, c->namespace_, c->name, &pod, &mine.err);
-    c->cb(c->arg, &mine, mine.err.code ? 0 : 1, mine.err.code ? NULL : &pod);
-    free_pods_call(c);
-}
-
-void kube_get_pod(struct kube *kube, const char *namespace_, const char *name, kube_pods_cb *cb,
-                  void *arg)
-{
-    if (kube->closing)
-        return;
-    struct pods_call *c = xcalloc(1, sizeof *c);
-    *c = (struct pods_call){.kube = kube,
-                            .name = xstrdup(name),
-                            .namespace_ = xstrdup(namespace_),
-                            .cb = cb,
-                            .arg = arg};
-    start_get(kube, namespace_, name, 0, on_pod, c);
-}
-
-static int decode_pods(struct json_object *list, struct kube_pod **ret, size_t *ret_n,
-                       struct err *err)
-{
-    struct json_object *items = json_member(list, "items");
-    size_t n = json_object_is_type(items, json_type_array) ? json_object_array_length(items) : 0;
-    if (n > MAX_PODS)
-        return err_set(err, EBADMSG, "a list of %zu pods for one node", n);
-    AUTO_FREE struct kube_pod *pods = xcalloc(n + 1, sizeof *pods);
-    for (size_t i = 0; i < n; i++) {
-        int r = pod_decode(json_object_array_get_idx(items, i), &pods[i], err);
-        if (r < 0)
-            return r;
-    }
-    *ret = TAKE(pods);
-    *ret_n = n;
-    return 0;
-}
-
-static void on_pods(void *arg, const struct kube_result *result, struct json_object *object)
-{
-    struct pods_call *c = arg;
-    struct kube_result mine = *result;
-    AUTO_FREE struct kube_pod *pods = NULL;
-    size_t n = 0;
-    if (!mine.err.code)
-        (void)decode_pods(object, &pods, &n, &mine.err);
-    c->cb(c->arg, &mine, n, pods);
-    free_pods_call(c);
-}
-
-void kube_list_pods_on_node(struct kube *kube, kube_pods_cb *cb, void *arg)
-{
-    if (kube->closing)
-        return;
-    struct pods_call *c = xcalloc(1, sizeof *c);
-    *c = (struct pods_call){.kube = kube, .cb = cb, .arg = arg};
-    AUTO_FREE char *path =
-        xasprintf("/api/v1/pods?fieldSelector=spec.nodeName%%3D%s", kube->node_name);
-    struct call_spec spec = {.verb = "list",
-                             .resource = "pods",
-                             .method = "GET",
-                             .path = path,
-                             .accept = ACCEPT_LIST,
-                             .evicting = true};
-    (void)call_start(kube, &spec, on_pods, c);
 }
 
 /* --- eviction: read, decide, ask --- */

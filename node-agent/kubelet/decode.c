@@ -35,15 +35,24 @@ void pod_list_free(struct pod_list *list)
         free_text(held->resource);
         free_text(held->id);
     }
-    struct pod_held *array;
-    memcpy(&array, &list->held, sizeof(void *)); /* the list owns what others may only read */
-    free(array);
+    for (size_t i = 0; i < list->n_pods; i++) {
+        free_text(list->pods[i].namespace_);
+        free_text(list->pods[i].pod);
+    }
+    struct pod_held *held;
+    struct pod_name *pods;
+    memcpy(&held, &list->held, sizeof(void *)); /* the list owns what others may only read */
+    memcpy(&pods, &list->pods, sizeof(void *));
+    free(held);
+    free(pods);
     *list = (struct pod_list){0};
 }
 
 struct reading {
     struct pod_held *held;
     size_t n, room;
+    struct pod_name *pods;
+    size_t n_pods;
     const Podres__Pod *pod;
     const Podres__Container *container;
     struct err *err;
@@ -116,10 +125,15 @@ static int read_container(struct reading *r)
 static int read_pods(struct reading *r, const Podres__ListResponse *response)
 {
     int k = 0;
+    if (response->n_pods > POD_RESOURCES_MAX_PODS)
+        return err_set(r->err, EFBIG, "kubelet lists %zu pods", response->n_pods);
+    r->pods = xcalloc(response->n_pods + 1, sizeof *r->pods);
     for (size_t i = 0; k == 0 && i < response->n_pods; i++) {
         r->pod = response->pods[i];
         if (!proto_text(&r->pod->name, MAX_TEXT) || !proto_text(&r->pod->namespace_, MAX_TEXT))
             return bad_text(r, "pod name");
+        r->pods[r->n_pods++] =
+            (struct pod_name){.namespace_ = copy(&r->pod->namespace_), .pod = copy(&r->pod->name)};
         for (size_t m = 0; k == 0 && m < r->pod->n_containers; m++) {
             r->container = r->pod->containers[m];
             k = read_container(r);
@@ -130,7 +144,7 @@ static int read_pods(struct reading *r, const Podres__ListResponse *response)
 
 static int finish(struct reading *r, int k, struct pod_list *ret)
 {
-    struct pod_list list = {.n = r->n, .held = r->held};
+    struct pod_list list = {.n = r->n, .held = r->held, .n_pods = r->n_pods, .pods = r->pods};
     if (k < 0)
         pod_list_free(&list);
     else

@@ -18,6 +18,7 @@
 #include "base/rpc.h"
 
 #define POD_RESOURCES_MAX_HELD 4096 /* device ids of one answer; more is refused, not cut */
+#define POD_RESOURCES_MAX_PODS 16384
 
 /* One device id in the hands of one container. */
 struct pod_held {
@@ -29,10 +30,17 @@ struct pod_held {
     bool claim;           /* from dynamic_resources */
 };
 
+struct pod_name {
+    const char *namespace_;
+    const char *pod;
+};
+
 /* All of them, in kubelet's order; of every resource and vendor. */
 struct pod_list {
     size_t n;
     const struct pod_held *held;
+    size_t n_pods;
+    const struct pod_name *pods; /* all pods of the node, those without devices too */
 };
 
 struct pod_resources_query;
@@ -50,7 +58,7 @@ pod_resources_list(struct rpc *rpc, const struct host *host, const char *socket,
 
 /**
  * pod_resources_allocatable() - what kubelet could give away: the healthy devices that plugins told it, of every vendor
- * As pod_resources_list(); pod and container of the entries are "". Kubelet has it since 1.21 (-ENOSYS before).
+ * As pod_resources_list(); there are no pods, and pod and container of the entries are "". Kubelet has it since 1.21 (-ENOSYS before).
  */
 struct pod_resources_query *pod_resources_allocatable(
     struct rpc *rpc, const struct host *host, const char *socket, int timeout_ms,

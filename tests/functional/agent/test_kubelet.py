@@ -118,18 +118,18 @@ def aliases_and_numbers():
 
 
 def we_stand_back_from_duties_of_the_gpu_operator():
-    with Bench("h100-pcie") as b:
+    with Bench("h100-pcie", pods=True) as b:
         b.start_agent()
         b.wait_state("off", ready="false")
         label = "nvidia.com/gpu.deploy.cc-manager"
         b.label(label, "true")
         b.label(MODE, "on")
         b.wait_state("on", ready="true")  # the label alone, without a pod, is no operand
-        pod = {"metadata": {"name": "nvidia-cc-manager-x", "namespace": "default",
-                            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "nvidia-cc-manager",
-                                                 "uid": "1", "controller": True}]},
+        # the operand has no right here that the chart does not give: kubelet says which pods run on the node
+        b.api.ctl("fault", "status", "--code", "403", "--times", "0", "--agent", "ccnode-agent*", "--resource", "pods")
+        pod = {"metadata": {"name": "nvidia-cc-manager-x7k2p", "namespace": "kube-system"},
                "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}]}}
-        code, answer = b.api.call("POST", "/api/v1/namespaces/default/pods", pod)
+        code, answer = b.api.call("POST", "/api/v1/namespaces/kube-system/pods", pod)
         assert code == 201, answer
         b.label(label, "false")
         b.label(label, "true")
@@ -139,8 +139,49 @@ def we_stand_back_from_duties_of_the_gpu_operator():
         time.sleep(0.4)
         same(b.resets(), resets, "modes are cc-manager's")
         same(b.labels()[STATE], "on", "and so are its labels")
+
+        b.stop_agent()
+        b.api.ctl("fault", "reset", "--times", "0", "--agent", "ccnode-agent*")
+        b.start_agent()
+        until("it has looked", lambda: b.status().get("condition", {}).get("reason") == "StandingBack")
+        time.sleep(0.4)  # for what must not happen: a look takes milliseconds
+        same(b.resets(), resets, "still, though the API server is away")
+        b.api.ctl("clear")
+        b.wait_condition("StandingBack")
         b.label(label, "paused-for-driver-upgrade")
         b.wait_state("off", ready="false")
+
+
+def a_cluster_policy_holds_while_nobody_answers():
+    """spec.ccManager.defaultMode is an order: neither an error, nor an API server that is away, nor a restart ends it."""
+    with Bench("h100-pcie", api_options=("--cluster-policy", "on")) as b:
+        b.start_agent()
+        b.wait_state("on", ready="true")
+        same(b.resets()[GPU], 1, "not by way of the default mode")
+        policy = ("--agent", "ccnode-agent*", "--resource", "clusterpolicies")
+        b.stop_agent()
+        b.api.ctl("fault", "status", "--code", "503", "--times", "0", *policy)
+        b.start_agent()
+        until("asked in vain", lambda: any(
+            c["code"] == 503 and c["count"] > 1 for c in b.api.ctl("counts")["counts"] if "clusterpolicies" in c["path"]))
+        until("looked", lambda: "verified" in b.status().get("condition", {}).get("message", ""))
+        b.stop_agent()
+        b.api.ctl("fault", "reset", "--times", "0", "--agent", "ccnode-agent*")
+        b.start_agent()
+        until("looked", lambda: "verified" in b.status().get("condition", {}).get("message", ""))
+        b.api.ctl("clear")
+        until("answered", lambda: "watching the Node" in b.log())
+        b.wait_state("on", ready="true")
+        same(b.resets()[GPU], 1, "untouched all the while")
+
+
+def a_default_waits_for_the_cluster_policy():
+    """At the first start: what only a default asks for is not done before it is known whether a policy says otherwise."""
+    with Bench("h100-pcie", config='mode: { default: "devtools" }\n', api_options=("--cluster-policy", "on")) as b:
+        b.api.ctl("fault", "status", "--code", "503", "--times", "3", "--agent", "ccnode-agent*", "--resource", "clusterpolicies")
+        b.start_agent()
+        b.wait_state("on", ready="true")
+        same(b.resets()[GPU], 1, "never devtools")
 
 
 def changes_take_turns_by_lease():
@@ -181,5 +222,6 @@ def an_index_stays_with_its_gpu():
 
 
 if __name__ == "__main__":
-    run(an_index_stays_with_its_gpu, a_kubelet_that_starts_later, a_kubelet_that_restarts, allocations_are_checked, four_models_and_a_gpu_without_cc,
-        aliases_and_numbers, we_stand_back_from_duties_of_the_gpu_operator, changes_take_turns_by_lease)
+    run(an_index_stays_with_its_gpu, a_kubelet_that_starts_later, a_kubelet_that_restarts, allocations_are_checked,
+        four_models_and_a_gpu_without_cc, aliases_and_numbers, we_stand_back_from_duties_of_the_gpu_operator,
+        a_cluster_policy_holds_while_nobody_answers, a_default_waits_for_the_cluster_policy, changes_take_turns_by_lease)

@@ -19,8 +19,6 @@ static size_t line_len;
 /* what the callbacks print */
 static char tag_patch[] = "patch";
 static char tag_condition[] = "condition";
-static char tag_get_pod[] = "get-pod";
-static char tag_pods[] = "pods";
 static char tag_evict[] = "evict";
 static char tag_lease[] = "lease";
 static char tag_policy[] = "policy";
@@ -83,20 +81,6 @@ static struct json_object *result_object(const char *what, const struct kube_res
 static void on_result(void *arg, const struct kube_result *r)
 {
     print(result_object(arg, r));
-}
-
-static void on_pods(void *arg, const struct kube_result *r, size_t n, const struct kube_pod *pods)
-{
-    struct json_object *o = result_object(arg, r);
-    struct json_object *list = json_object_new_array();
-    for (size_t i = 0; i < n; i++) {
-        struct json_object *p = json_object_new_object();
-        add(p, "name", pods[i].name);
-        add(p, "owner", pods[i].owner_kind);
-        (void)json_object_array_add(list, p);
-    }
-    (void)json_object_object_add(o, "pods", list);
-    print(o);
 }
 
 static void on_policy(void *arg, const struct kube_result *r, const char *mode)
@@ -172,10 +156,6 @@ static void command(char *line)
                              5000, on_result, tag_condition);
     else if (strcmp(c, "event") == 0)
         kube_event(kube, words[1], words[2], "Test", words[3]);
-    else if (strcmp(c, "get-pod") == 0)
-        kube_get_pod(kube, words[1], words[2], on_pods, tag_get_pod);
-    else if (strcmp(c, "pods") == 0)
-        kube_list_pods_on_node(kube, on_pods, tag_pods);
     else if (strcmp(c, "evict") == 0)
         kube_evict(kube, words[1], words[2], atoi(words[3]), on_result, tag_evict);
     else if (strcmp(c, "acquire") == 0)

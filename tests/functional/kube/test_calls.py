@@ -130,14 +130,6 @@ class Pods(client.Case):
         code, p = self.api("GET", f"/api/v1/namespaces/default/pods/{name}")
         return code == 404 or "deletionTimestamp" in p["metadata"]
 
-    def test_list_and_get(self):
-        self.create("mine", owner="Job")
-        self.create("elsewhere", node="n2")
-        c = self.client()
-        self.assertEqual(c.call("pods")["pods"], [{"name": "mine", "owner": "Job"}])
-        self.assertEqual(c.call("get-pod", "default", "mine")["pods"], [{"name": "mine", "owner": "Job"}])
-        self.assertEqual(c.call("get-pod", "default", "no")["code"], "ENOENT")
-
     def test_eviction(self):
         self.create("victim")
         c = self.client()

@@ -53,6 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const struct key_value labels[] = {{LABEL_MODE, mode}, {LABEL_WORKLOAD, workload}};
     const struct key_value annotations[] = {{ANNOTATION_DEVICE_MODES, annotation}};
     struct node_wish wish = {.known = true,
+                             .cluster_policy = "",
                              .n_labels = 2,
                              .labels = labels,
                              .n_annotations = 1,

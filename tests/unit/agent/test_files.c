@@ -51,6 +51,9 @@ static void orders_survive_and_only_orders(void **state)
     assert_true(last_node_set(&last, "n1", labels, 3, annotations, 2));
     assert_false(last_node_set(&last, "n1", labels, 3, annotations, 2));
     assert_int_equal(last.n_labels, 2); /* the state is a result, not an order */
+    assert_false(again.policy_known);
+    assert_true(last_node_set_policy(&last, "devtools"));
+    assert_false(last_node_set_policy(&last, "devtools"));
     assert_int_equal(last_node_load(&host, "/state", "n1", &again, &err), 0);
     assert_int_equal(last_node_save(&host, "/state", &last, &err), 0);
     assert_int_equal(last_node_load(&host, "/state", "n1", &again, &err), 1);
@@ -58,6 +61,8 @@ static void orders_survive_and_only_orders(void **state)
     assert_int_equal(again.n_labels, 2);
     assert_string_equal(again.labels[0].value, "on");
     assert_string_equal(again.annotations[0].value, "{\"a\":\"on\"}");
+    assert_true(again.policy_known);
+    assert_string_equal(again.policy, "devtools");
     assert_true(last_node_load(&host, "/state", "n2", &again, &err) < 0); /* of another node */
     last_node_done(&last);
     last_node_done(&again);
@@ -99,6 +104,8 @@ static void damaged_orders_are_no_orders(void **state)
         "{\"node\":\"n1\",\"labels\":{\"nvidia.com/cc.mode\":7},\"annotations\":{}}",
         "{\"node\":\"n1\",\"labels\":{\"other\":\"x\"},\"annotations\":{}}",
         "{\"node\":\"n1\",\"labels\":{\"nvidia.com/cc.mode\":\"on\\u0000x\"},\"annotations\":{}}",
+        "{\"node\":\"n1\",\"labels\":{},\"annotations\":{},\"cluster_policy_mode\":1}",
+        "{\"node\":\"n1\",\"labels\":{},\"annotations\":{},\"cluster_policy_mode\":\"on\\u0000\"}",
     };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct last_node last = {0};

@@ -49,6 +49,7 @@ static const struct intent *resolve(const char *label_key, const char *label,
     struct key_value annotations[] = {{ANNOTATION_DEVICE_MODES, annotation}};
     struct node_wish wish = {
         .known = true,
+        .cluster_policy = "",
         .n_labels = 2,
         .labels = labels,
         .n_annotations = annotation ? 1 : 0,
@@ -114,13 +115,37 @@ static void cluster_policy_wins_over_the_configured_default_only(void **state)
 {
     (void)state;
     struct key_value label = {LABEL_MODE, "devtools"};
-    struct node_wish wish = {.known = true, .cluster_policy_default = CC_MODE_ON};
+    struct node_wish wish = {.known = true, .cluster_policy = "on"};
     intent_resolve(&scene->config, &wish, &scene->node, &scene->intent);
     expect_modes("on on on off");
     wish.labels = &label;
     wish.n_labels = 1;
     intent_resolve(&scene->config, &wish, &scene->node, &scene->intent);
     expect_modes("devtools devtools devtools off");
+}
+
+/* Until it is known whether a policy overrules the default, the default is nobody's order. */
+static void a_default_waits_for_the_cluster_policy(void **state)
+{
+    (void)state;
+    struct key_value label = {LABEL_MODE, "devtools"};
+    struct node_wish wish = {.known = true, .cluster_policy = NULL, .labels = &label};
+    intent_resolve(&scene->config, &wish, &scene->node, &scene->intent);
+    expect_modes("unknown unknown unknown unknown");
+    assert_string_equal(scene->intent.problem_reason, "");
+    wish.n_labels = 1;
+    intent_resolve(&scene->config, &wish, &scene->node, &scene->intent);
+    expect_modes("devtools devtools devtools off");
+}
+
+static void a_cluster_policy_that_is_no_mode_changes_nothing(void **state)
+{
+    (void)state;
+    struct node_wish wish = {.known = true, .cluster_policy = "onn"};
+    intent_resolve(&scene->config, &wish, &scene->node, &scene->intent);
+    expect_modes("unknown unknown unknown unknown");
+    assert_string_equal(scene->intent.problem_reason, "InvalidMode");
+    assert_non_null(strstr(scene->intent.problem, "\"onn\""));
 }
 
 static void host_without_tee_turns_a_default_off_but_honours_a_wish(void **state)
@@ -377,6 +402,8 @@ int main(void)
         T(absent_or_empty_label_means_the_default),
         T(before_the_node_is_known_the_default_counts),
         T(cluster_policy_wins_over_the_configured_default_only),
+        T(a_default_waits_for_the_cluster_policy),
+        T(a_cluster_policy_that_is_no_mode_changes_nothing),
         T(host_without_tee_turns_a_default_off_but_honours_a_wish),
         T(invalid_label_changes_nothing_and_is_told),
         T(annotation_wins_over_configuration_wins_over_label),

@@ -62,6 +62,7 @@ async def serve(options):
     if options.kubeconfig:
         cluster = Cluster(manager, options.kubeconfig, options.node, options.pods, options.status_interval, log)
         cluster.start()
+        resources.others = cluster.here
     await control.start()
     print(f"ready {manager.socket_path} ctl={options.ctl}", flush=True)
     await stop.wait()

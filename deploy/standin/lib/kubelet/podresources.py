@@ -24,6 +24,7 @@ _PREFIX = "/v1.PodResourcesLister/"
 class PodResources:
     def __init__(self, path, manager, settings):
         self.path, self.manager, self.settings, self.server = path, manager, settings, None
+        self.others = set   # function: (namespace, name) of the pods on the node; those without devices are listed too
 
     async def start(self):
         os.makedirs(os.path.dirname(self.path), mode=0o750, exist_ok=True)
@@ -64,7 +65,7 @@ class PodResources:
         return self._allocatable()
 
     def _pods(self):
-        pods = {}
+        pods = {pod: {} for pod in sorted(self.others())}
         for a in self.manager.allocations:
             containers = pods.setdefault((a["namespace"], a["pod"]), {})
             devices = containers.setdefault(a["container"], [])

@@ -106,6 +106,11 @@ class Cluster:
                 table[uid] = obj
         self.wake.set()
 
+    def here(self):
+        """(namespace, name) of the pods that were given to this node."""
+        return {(p["metadata"]["namespace"], p["metadata"]["name"]) for p in self.pods.values()
+                if p["spec"].get("nodeName") == self.node}
+
     def _gone(self, pod):
         self.refused.pop(pod["metadata"]["uid"], None)
         self.manager.release(pod["metadata"]["namespace"], pod["metadata"]["name"])
