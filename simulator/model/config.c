@@ -341,6 +341,15 @@ bool config_answers(struct state *s, struct device *d)
            now_ns(s) >= d->config_at;
 }
 
+/* link status: what the link trained to, where a fault says that it is less than it could be */
+static uint32_t trained(const struct device *d, uint32_t v)
+{
+    uint32_t speed = (uint32_t)d->faults[MODEL_FAULT_LINK_SPEED] & 0xf;
+    uint32_t width = (uint32_t)d->faults[MODEL_FAULT_LINK_WIDTH] & 0x3f;
+    v = speed ? (v & ~(0xfu << 16)) | speed << 16 : v;
+    return width ? (v & ~(0x3fu << 20)) | width << 20 : v;
+}
+
 /* registers whose value depends on more than what was written */
 static uint32_t computed(struct state *s, const struct device *d, unsigned dword, uint32_t v)
 {
@@ -354,6 +363,8 @@ static uint32_t computed(struct state *s, const struct device *d, unsigned dword
         (config_get(d, BRIDGE_CONTROL, 2) & BRIDGE_SBR || now_ns(s) < d->boot_at))
         return v & ~(LNKSTA_ACTIVE
                      << 16); /* the link is down while the reset is held, and trains afterwards */
+    if (d->cap_pcie && dword == d->cap_pcie + 0x10u)
+        return trained(d, v);
     return v;
 }
 

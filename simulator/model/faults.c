@@ -48,6 +48,8 @@ static const struct {
     [MODEL_FAULT_MODE_LOST] = {"mode-lost",
                                "this many resets activate nothing, whatever the knobs say"},
     [MODEL_FAULT_RESET_NOOP] = {"reset-noop", "1: a reset returns and does nothing"},
+    [MODEL_FAULT_LINK_SPEED] = {"link-speed", "the PCIe link trained to this generation (1 to 6)"},
+    [MODEL_FAULT_LINK_WIDTH] = {"link-width", "the PCIe link has this many lanes"},
     [MODEL_FAULT_RESET_ERROR] = {"reset-error", "writing reset fails with this errno (1: ENOTTY)"},
     [MODEL_FAULT_RESET_HANGS] = {"reset-hangs", "1: writing reset never returns"},
     [MODEL_FAULT_RESET_EARLY] = {"reset-early",
@@ -58,6 +60,12 @@ static const struct {
     [MODEL_FAULT_NO_POWER_CONTROL] = {"no-power-control", "1: no power/control attribute"},
     [MODEL_FAULT_MAP_DENIED] = {"map-denied",
                                 "1: mapping a BAR fails with EPERM although lockdown is off"},
+    [MODEL_FAULT_AER_CORRECTABLE] = {"aer-correctable",
+                                     "the kernel counted this many bad TLPs (correctable)"},
+    [MODEL_FAULT_AER_NONFATAL] = {"aer-nonfatal",
+                                  "the kernel counted this many completion timeouts (nonfatal)"},
+    [MODEL_FAULT_AER_FATAL] = {"aer-fatal",
+                               "the kernel counted this many data link errors (fatal)"},
 };
 
 const char *model_fault_name(int f)

@@ -277,10 +277,38 @@ static const struct {
     {"msi_bus", "1"},
     {"local_cpulist", "0-1"},
     {"local_cpus", "3"},
-    {"aer_dev_correctable", "RxErr 0\nBadTLP 0\nBadDLLP 0\nTOTAL_ERR_COR 0"},
-    {"aer_dev_fatal", "Undefined 0\nDLP 0\nTOTAL_ERR_FATAL 0"},
-    {"aer_dev_nonfatal", "Undefined 0\nDLP 0\nTOTAL_ERR_NONFATAL 0"},
 };
+
+/* --- error counters ---------------------------------------------------------------------------------------- */
+/* names, order and totals of Linux 6.12 drivers/pci/pcie/aer.c; counted by the kernel, so they outlive the device's link */
+#define UNCORRECTABLE                                                                              \
+    "Undefined", "DLP", "SDES", "TLP", "FCP", "CmpltTO", "CmpltAbrt", "UnxCmplt", "RxOF",          \
+        "MalfTLP", "ECRC", "UnsupReq", "ACSViol", "UncorrIntErr", "BlockedTLP", "AtomicOpBlocked", \
+        "TLPBlockedErr", "PoisonTLPBlocked"
+static const struct {
+    const char *file, *total, *struck; /* which of the names the fault counts */
+    int fault;
+    const char *names[20];
+} aer[] = {
+    {"aer_dev_correctable",
+     "COR",
+     "BadTLP",
+     MODEL_FAULT_AER_CORRECTABLE,
+     {"RxErr", "BadTLP", "BadDLLP", "Rollover", "Timeout", "NonFatalErr", "CorrIntErr",
+      "HeaderOF"}},
+    {"aer_dev_nonfatal", "NONFATAL", "CmpltTO", MODEL_FAULT_AER_NONFATAL, {UNCORRECTABLE}},
+    {"aer_dev_fatal", "FATAL", "DLP", MODEL_FAULT_AER_FATAL, {UNCORRECTABLE}},
+};
+
+static ssize_t show_aer(struct node *node, char *buf)
+{
+    int n = 0, count = model_fault(kernel.model, owner(node)->hw, aer[node->arg].fault);
+    for (const char *const *name = aer[node->arg].names; *name; name++)
+        n += sprintf(buf + n, "%s %d\n", *name,
+                     strcmp(*name, aer[node->arg].struck) == 0 ? count : 0);
+    return n + sprintf(buf + n, "TOTAL_ERR_%s %d\n", aer[node->arg].total, count);
+}
+static const struct node_ops aer_ops = {.show = show_aer};
 
 void attributes_refresh(struct pdev *dev)
 {
@@ -340,6 +368,8 @@ void attributes_add(struct pdev *dev)
         node_file(dir, links[i], 0444, &link_ops, dev, i);
     for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
         node_text(dir, constants[i].name, constants[i].text);
+    for (size_t i = 0; i < sizeof aer / sizeof *aer; i++)
+        node_file(dir, aer[i].file, 0444, &aer_ops, dev, (long)i);
     node_file(dir, "modalias", 0444, &modalias_ops, dev, 0);
     node_file(dir, "uevent", 0644, &uevent_ops, dev, 0);
     node_file(dir, "numa_node", 0644, &numa_ops, dev, 0);

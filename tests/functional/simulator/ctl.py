@@ -18,7 +18,8 @@ WANTED = {"fsp-error", "fsp-error-always", "fsp-mute", "fsp-slow", "stale-answer
           "wrong-type", "wrong-echo", "torn-queue", "write-lost", "ppcie-invalid", "inband-off", "mnoc-error",
           "mnoc-no-credit", "boot-never", "boot-slow", "boot-badf", "firewall-never", "dead", "mmio-dead", "priv-error",
           "security", "recovery", "retry-forever", "mode-lost", "reset-noop", "reset-error", "reset-hangs",
-          "reset-early", "unbind-blocks", "d3cold-stuck", "no-power-control", "map-denied"}
+          "reset-early", "unbind-blocks", "d3cold-stuck", "no-power-control", "map-denied",
+          "link-speed", "link-width", "aer-correctable", "aer-nonfatal", "aer-fatal"}
 
 
 def js(n, *args):
@@ -385,7 +386,21 @@ def trace():
         assert re.match(r"r bdf=0000:18:00.0 offset=0x000000 value=0x233110de\n", n.ctl("trace"))
 
 
+def links_and_errors():
+    with Node("h100-pcie", "--scale", "0") as n:
+        same(n.read(f"{GPU}/current_link_speed").strip(), "32.0 GT/s PCIe")
+        n.ctl("fault", GPU, "link-speed", "4")
+        n.ctl("fault", GPU, "link-width", "8")
+        same([n.read(f"{GPU}/{f}").strip() for f in ("current_link_speed", "max_link_speed", "current_link_width", "max_link_width")],
+             ["16.0 GT/s PCIe", "32.0 GT/s PCIe", "8", "16"])
+        n.ctl("fault", GPU, "aer-nonfatal", "3")
+        lines = n.read(f"{GPU}/aer_dev_nonfatal").splitlines()
+        same((lines[0], "CmpltTO 3" in lines, lines[-1]), ("Undefined 0", True, "TOTAL_ERR_NONFATAL 3"))
+        same(n.read(f"{GPU}/aer_dev_correctable").split()[-2:], ["TOTAL_ERR_COR", "0"])
+        same(n.read(f"{GPU}/aer_dev_fatal").split()[-2:], ["TOTAL_ERR_FATAL", "0"])
+
+
 if __name__ == "__main__":
     run([looks, wrong_usage, every_fault_is_reachable, documented, vfio_not_loaded_yet, time_is_ours, drift_and_lockdown, faults_of_reset, dead_device,
          faults_of_power_and_unbind, hot_plug, modules, holders, host_driver_is_kept_out_of_a_claimed_group,
-         writes_are_logged_and_killed_at, events_tell_the_truth_about_modes, trace])
+         writes_are_logged_and_killed_at, events_tell_the_truth_about_modes, trace, links_and_errors])
