@@ -400,6 +400,7 @@ static int start_http(struct agent *agent, struct err *err)
     struct httpd_options options = {
         .listen = agent->config.http_listen,
         .metrics = tell_metrics,
+        .prepare_metrics = tell_prepare_metrics,
         .plan = tell_plan,
         .ready = tell_ready,
         .arg = agent,
@@ -486,6 +487,8 @@ static void end(struct agent *agent)
     observe_cancel(agent->look);
     recover_stop(agent);
     change_abandon_all(agent);
+    bus_view_free(agent->bus_view);
+    agent->bus_view = NULL;
     httpd_free(agent->httpd);
     reload_free(agent->reload);
     hotplug_free(agent->hotplug);

@@ -27,6 +27,7 @@
 #include "base/rpc.h"
 #include "node-agent/act.h"
 #include "node-agent/advice.h"
+#include "node-agent/bus_view.h"
 #include "node-agent/cdi_files.h"
 #include "node-agent/config.h"
 #include "node-agent/evict.h"
@@ -103,6 +104,7 @@ struct agent {
     struct cdi_files *cdi_files;
     struct kubelet_view *kubelet_view;
     struct sandboxes *sandboxes;
+    struct bus_view *bus_view; /* NULL until metrics are asked for */
     struct advice advice[ADVICE_KINDS];
     char told_advice[ADVICE_KINDS][sizeof((struct advice *)0)->text];
     struct reload *reload;
@@ -185,13 +187,17 @@ int agent_save_journal(struct agent *agent);
 
 #define SETTLE_KUBELET_MS 20 /* several resources are lost or renewed together */
 
-/* tell.c: Events, metrics, validation files, status */
+/* tell.c, tell_devices.c: Events, metrics, validation files, status */
 void tell(struct agent *agent);
 void tell_event(struct agent *agent, const char *type, const char *reason, const char *action,
                 const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 void tell_step(struct agent *agent, const char *bdf, const struct plan_step *step,
                const struct worker_answer *answer);
 char *tell_metrics(void *arg, size_t *ret_len);
+bool tell_prepare_metrics(void *arg);
+void tell_device_metrics(struct agent *agent);
+/* a device failed; @code: errno name of the step's answer; "fault" of its registers, "vain" when nothing came of it */
+void tell_failure(struct agent *agent, const char *bdf, const char *step, const char *code);
 char *tell_plan(void *arg, size_t *ret_len);
 bool tell_ready(void *arg, char **ret_text);
 void tell_plugin_event(void *arg, const struct dp_event *event);

@@ -157,6 +157,7 @@ static void on_fault(struct agent *agent, const char *bdf, const struct nv_repor
                    *report->fault ? report->fault : "its firmware has not booted");
     if (!m || m->failures == 0)
         log_error("device failed", "bdf", bdf, "error", text, NULL);
+    tell_failure(agent, bdf, worker_step_name(WORKER_QUERY), "fault");
     memory_failed(&agent->memory, bdf, text, loop_now_ms(agent->loop));
     if (m)
         m->dead = true;
@@ -215,6 +216,7 @@ static void on_failure(struct agent *agent, const char *bdf, const struct act_de
     struct memory_device *m = memory_find(&agent->memory, bdf);
     if (m && is_passing(agent, m, result))
         return;
+    tell_failure(agent, bdf, worker_step_name(result->failed_step), result->failed_code);
     memory_failed(&agent->memory, bdf, result->error, now);
     if (m) {
         m->dead =
@@ -436,6 +438,7 @@ static bool was_in_vain(struct agent *agent, size_t i)
         "tool that changes it",
         cc_mode_name(seen->report.active), *seen->dev.driver ? seen->dev.driver : "no driver");
     log_error("device failed", "bdf", seen->dev.bdf, "error", text, NULL);
+    tell_failure(agent, seen->dev.bdf, worker_step_name(WORKER_VERIFY), "vain");
     memory_failed(&agent->memory, seen->dev.bdf, text, now);
     agent_kick(agent, LOOK_SYSFS, 0);
     return true;

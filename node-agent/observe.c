@@ -433,7 +433,7 @@ static void finish_if_answered(struct look *look)
 static void ask_holders(struct look *look, struct workers *workers)
 {
     struct err err = ERR_INIT;
-    look->worker = worker_open(workers, "node", &err);
+    look->worker = worker_open(workers, WORKER_NODE, &err);
     if (look->worker)
         worker_step(look->worker, WORKER_HOLDERS, NULL, on_holders, look);
     else

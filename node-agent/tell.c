@@ -186,6 +186,9 @@ void tell_step(struct agent *agent, const char *bdf, const struct plan_step *ste
     }
     const char *const labels[] = {name};
     metric_observe(agent->metrics.step_seconds, (double)answer->ms / 1000, labels);
+    const char *const by_device[] = {bdf};
+    if (answer->ok && step->step == WORKER_RESET)
+        metric_inc(agent->metrics.device_resets, 1, by_device);
     char ms[24];
     (void)snprintf(ms, sizeof ms, "%lld", (long long)answer->ms);
     if (answer->ok)
@@ -273,6 +276,7 @@ char *tell_metrics(void *arg, size_t *ret_len)
                                       publish_health(&in, i)};
         metric_inc(agent->metrics.devices, 1, labels);
     }
+    tell_device_metrics(agent);
     mirror_kube(agent);
     return metrics_render(agent->metrics.registry, ret_len);
 }

@@ -17,7 +17,7 @@
 #define LINE_MAX_CHARS 128 /* the longest step has 40 */
 
 static const char usage[] =
-    "usage: ccnode-device [--host-root DIR] [--lock-dir DIR] [--no-modprobe] BDF|node\n"
+    "usage: ccnode-device [--host-root DIR] [--lock-dir DIR] [--no-modprobe] BDF|node|bus\n"
     "Does the work of ccnode-agent and ccnode on one device. Reads one step a line from standard "
     "input and answers\n"
     "each with one JSON object a line. Not for people: use ccnode. The protocol is in "
@@ -152,10 +152,12 @@ static int parse_options(int argc, char **argv, struct work *work, const char **
         }
     }
     const char *target = optind + 1 == argc ? argv[optind] : "";
-    if (strcmp(target, "node") != 0 && !inventory_bdf_ok(target)) {
-        (void)fprintf(
-            stderr, "ccnode-device: '%s' is neither \"node\" nor a PCI address like 0000:18:00.0\n",
-            target);
+    if (strcmp(target, WORKER_NODE) != 0 && strcmp(target, WORKER_BUS) != 0 &&
+        !inventory_bdf_ok(target)) {
+        (void)fprintf(stderr,
+                      "ccnode-device: '%s' is neither \"node\", \"bus\" nor a PCI address like "
+                      "0000:18:00.0\n",
+                      target);
         return -1;
     }
     (void)snprintf(work->target, sizeof work->target, "%.12s", target);

@@ -9,6 +9,7 @@
 #include "node-agent/gpu/bind.h"
 #include "node-agent/gpu/inventory.h"
 #include "node-agent/gpu/modules.h"
+#include "node-agent/gpu/pci_state.h"
 #include "node-agent/gpu/reset.h"
 #include "node-agent/gpu/sysfs.h"
 #include "node-agent/gpu/users.h"
@@ -304,6 +305,40 @@ static int step_rescan(struct work *work, const char *argument, struct answer *a
     return fd < 0 ? fd : fs_write_attr(fd, "rescan", "1", err);
 }
 
+static void answer_known(struct answer *a, const char *key, int64_t value)
+{
+    if (value >= 0)
+        answer_number(a, key, value);
+}
+
+static int step_pci(struct work *work, const char *argument, struct answer *a, struct err *err)
+{
+    (void)argument;
+    AUTO_FREE struct nv_inventory *inventory = xcalloc(1, sizeof *inventory);
+    int r = inventory_scan(&work->host, NULL, inventory, err);
+    if (r < 0)
+        return r;
+    answer_open(a, "devices", '[');
+    for (size_t i = 0; i < inventory->n; i++) {
+        struct pci_state state;
+        pci_state_read(&work->host, inventory->devices[i].bdf, &state);
+        answer_open(a, NULL, '{');
+        answer_text(a, "bdf", inventory->devices[i].bdf);
+        if (*state.power)
+            answer_text(a, "power", state.power);
+        answer_known(a, "speed", state.speed);
+        answer_known(a, "max_speed", state.max_speed);
+        answer_known(a, "width", state.width);
+        answer_known(a, "max_width", state.max_width);
+        answer_known(a, "correctable", state.correctable);
+        answer_known(a, "nonfatal", state.nonfatal);
+        answer_known(a, "fatal", state.fatal);
+        answer_close(a, '}');
+    }
+    answer_close(a, ']');
+    return 0;
+}
+
 static const struct {
     int (*run)(struct work *work, const char *argument, struct answer *a, struct err *err);
     bool node, argument;
@@ -324,12 +359,13 @@ static const struct {
     [WORKER_HOLDERS] = {.run = step_holders, .node = true},
     [WORKER_LOAD_MODULE] = {.run = step_load_module, .node = true, .argument = true},
     [WORKER_RESCAN] = {.run = step_rescan, .node = true},
+    [WORKER_PCI] = {.run = step_pci, .node = true},
 };
 
 int work_step(struct work *work, enum worker_step step, const char *argument, struct answer *answer,
               struct err *err)
 {
-    bool node = strcmp(work->target, "node") == 0;
+    bool node = strcmp(work->target, WORKER_NODE) == 0 || strcmp(work->target, WORKER_BUS) == 0;
     work->cure = NULL;
     work->locked = false;
     /* in a chain that changes the mode the device was unbound for the change */

@@ -43,6 +43,8 @@ static const struct {
     [WORKER_HOLDERS] = {"holders", 15000},
     [WORKER_LOAD_MODULE] = {"load-module", 30000},
     [WORKER_RESCAN] = {"rescan", 60000},
+    /* whoever asks for metrics waits for it; Prometheus gives up after 10 s */
+    [WORKER_PCI] = {"pci", 3000},
 };
 
 const char *worker_step_name(enum worker_step step)

@@ -3,6 +3,8 @@
  *
  *   ccnode-device --host-root DIR [--lock-dir DIR] [--no-modprobe] BDF     steps for one device
  *   ccnode-device --host-root DIR node                                     steps for the node
+ *   ccnode-device --host-root DIR bus                                      the same; for "pci", which may be stuck in the
+ *                                                                          kernel without getting in the way of "holders"
  *
  * --lock-dir is below the host root (default /run/ccnode/lock); with --no-modprobe "bind" loads no missing driver.
  *
@@ -46,6 +48,7 @@
  * node steps:
  * | holders           | every process that uses an NVIDIA device or its VFIO nodes        | holders: [{bdf,pid,comm,what}] |
  * | load-module NAME  | modprobe below the host root; nothing when built in or loaded     | loaded |
+ * | pci               | what sysfs tells of each device's link, errors and power; opens and wakes none | devices: [{bdf,power,speed,max_speed,width,max_width,correctable,nonfatal,fatal}], without what is not known |
  * | rescan            | sysfs rescan of the PCI bus                                       | |
  *
  * query: a broken device is an answer ("fault"), not an error. capable[] is what chip and firmware have; whether policy
@@ -82,8 +85,12 @@ enum worker_step {
     WORKER_HOLDERS,
     WORKER_LOAD_MODULE,
     WORKER_RESCAN,
+    WORKER_PCI,
     WORKER_STEP_MAX,
 };
+
+#define WORKER_NODE "node"
+#define WORKER_BUS "bus"
 
 const char *worker_step_name(enum worker_step step);
 /* worker_step_find() - Return: the step of that name, or WORKER_STEP_MAX. */

@@ -21,6 +21,9 @@ struct httpd {
     struct loop_fd *source;
     struct loop_timer *timer;
     char *address;
+    bool ending; /* nobody waits any more */
+    size_t n_waiting;
+    struct MHD_Connection *waiting[MAX_CONNECTIONS]; /* for metrics */
 };
 
 static enum MHD_Result answer(struct MHD_Connection *c, unsigned status, const char *type,
@@ -67,11 +70,23 @@ static enum MHD_Result answer_state(struct MHD_Connection *c,
                             : "not ready");
 }
 
+/* Return: whether it is suspended until httpd_go_on(). */
+static bool is_put_off(struct httpd *h, struct MHD_Connection *c)
+{
+    const struct httpd_options *o = &h->options;
+    if (!o->prepare_metrics || h->ending || h->n_waiting == MAX_CONNECTIONS ||
+        o->prepare_metrics(o->arg))
+        return false;
+    MHD_suspend_connection(c);
+    h->waiting[h->n_waiting++] = c;
+    return true;
+}
+
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *c, const char *url,
                                   const char *method, const char *version, const char *upload,
                                   size_t *upload_size, void **state)
 {
-    static char seen;
+    static char seen, waited;
     struct httpd *h = arg;
     const struct httpd_options *o = &h->options;
     (void)version;
@@ -86,6 +101,10 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *c, const cha
     }
     if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
         return answer_line(c, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET and HEAD");
+    if (strcmp(url, "/metrics") == 0 && *state != &waited && is_put_off(h, c)) {
+        *state = &waited;
+        return MHD_YES;
+    }
     if (strcmp(url, "/metrics") == 0)
         return answer_text(c, "text/plain; version=0.0.4; charset=utf-8", o->metrics, o->arg);
     if (strcmp(url, "/debug/plan") == 0)
@@ -137,6 +156,16 @@ static void serve(struct httpd *h)
         h->timer = loop_add_timer(h->loop, (int64_t)timeout_ms, on_timer, h);
 }
 
+void httpd_go_on(struct httpd *h)
+{
+    if (h->n_waiting == 0)
+        return;
+    for (size_t i = 0; i < h->n_waiting; i++)
+        MHD_resume_connection(h->waiting[i]);
+    h->n_waiting = 0;
+    serve(h);
+}
+
 static void no_log(void *arg, const char *fmt, va_list ap)
 {
     (void)arg;
@@ -147,10 +176,10 @@ static void no_log(void *arg, const char *fmt, va_list ap)
 static int start(struct httpd *h, int fd, struct err *err)
 {
     h->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER,
-        no_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, MAX_CONNECTIONS,
-        MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)REQUEST_MEMORY, MHD_OPTION_END);
+        MHD_USE_EPOLL | MHD_USE_ERROR_LOG | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, h,
+        MHD_OPTION_EXTERNAL_LOGGER, no_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
+        MHD_OPTION_CONNECTION_LIMIT, MAX_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)REQUEST_MEMORY, MHD_OPTION_END);
     if (!h->daemon)
         return err_set(err, EIO, "libmicrohttpd does not start on %s", h->address);
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD);
@@ -185,6 +214,9 @@ void httpd_free(struct httpd *h)
 {
     if (!h)
         return;
+    h->ending = true;
+    if (h->daemon)
+        httpd_go_on(h); /* a daemon does not end while connections wait */
     loop_remove_fd(h->source);
     loop_cancel(h->timer);
     if (h->daemon)

@@ -256,6 +256,85 @@ char *metrics_render(const struct metrics *metrics, size_t *ret_len)
 
 #define LABELS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
+static void add_devices(struct agent_metrics *a)
+{
+    const struct {
+        struct metric **to;
+        enum metric_kind kind;
+        const char *name, *help;
+        const char *labels[METRIC_MAX_LABELS + 1];
+    } list[] = {
+        {&a->device_info,
+         METRIC_GAUGE,
+         "ccnode_device_info",
+         "What it is and what it is bound to.",
+         {"device", "kind", "resource", "driver"}},
+        {&a->device_state,
+         METRIC_GAUGE,
+         "ccnode_device_state",
+         "Its mode and health.",
+         {"device", "mode", "health"}},
+        {&a->device_pod,
+         METRIC_GAUGE,
+         "ccnode_device_pod",
+         "Who has it, as kubelet says.",
+         {"device", "namespace", "pod"}},
+        {&a->device_power,
+         METRIC_GAUGE,
+         "ccnode_device_power_state",
+         "PCI power state.",
+         {"device", "state"}},
+        {&a->device_speed,
+         METRIC_GAUGE,
+         "ccnode_device_link_transfers_per_second",
+         "What its PCIe link runs at, per lane.",
+         {"device"}},
+        {&a->device_max_speed,
+         METRIC_GAUGE,
+         "ccnode_device_link_max_transfers_per_second",
+         "What its PCIe link could run at, per lane.",
+         {"device"}},
+        {&a->device_width,
+         METRIC_GAUGE,
+         "ccnode_device_link_width",
+         "Lanes of its PCIe link.",
+         {"device"}},
+        {&a->device_max_width,
+         METRIC_GAUGE,
+         "ccnode_device_link_max_width",
+         "Lanes that its PCIe link could have.",
+         {"device"}},
+        {&a->device_errors,
+         METRIC_COUNTER,
+         "ccnode_device_pcie_errors_total",
+         "PCIe errors (AER) that the kernel counted.",
+         {"device", "severity"}},
+        {&a->device_resets,
+         METRIC_COUNTER,
+         "ccnode_device_resets_total",
+         "Resets by this agent that succeeded.",
+         {"device"}},
+        {&a->device_failures,
+         METRIC_COUNTER,
+         "ccnode_device_failures_total",
+         "Steps that failed.",
+         {"device", "step", "code"}},
+        {&a->device_last_failure,
+         METRIC_GAUGE,
+         "ccnode_device_last_failure_timestamp_seconds",
+         "When a step last failed so.",
+         {"device", "step", "code"}},
+        {&a->device_row,
+         METRIC_GAUGE,
+         "ccnode_device_consecutive_failures",
+         "Failures since it last was as wanted.",
+         {"device"}},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(list); i++)
+        *list[i].to = metrics_add(a->registry, list[i].kind, list[i].name, list[i].help,
+                                  list[i].labels, NULL, 0);
+}
+
 void agent_metrics_init(struct agent_metrics *a, const char *version)
 {
     /* a change takes 1.8 s when all is well and 210 s when a reset hangs; a step from 1 ms */
@@ -289,6 +368,7 @@ void agent_metrics_init(struct agent_metrics *a, const char *version)
                     "Devices found in another mode or driver than we left them.", NULL, NULL, 0);
     a->build_info =
         metrics_add(m, METRIC_GAUGE, "ccnode_build_info", "Always 1.", LABELS("version"), NULL, 0);
+    add_devices(a);
     metric_set(a->build_info, 1, LABELS(version));
     metric_inc(a->drift_detected, 0, NULL); /* a counter without labels exists from the start */
 }

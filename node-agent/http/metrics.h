@@ -55,6 +55,21 @@ struct agent_metrics {
     struct metric *watch_restarts;        /* counter: reason */
     struct metric *drift_detected;        /* counter */
     struct metric *build_info;            /* gauge 1: version */
+
+    /* of each device, by its PCI address; what is not known has no sample */
+    struct metric *device_info;  /* gauge 1: device, kind, resource, driver */
+    struct metric *device_state; /* gauge 1: device, mode, health */
+    struct metric *device_pod;   /* gauge 1: device, namespace, pod */
+    struct metric *device_power; /* gauge 1: device, state */
+    struct metric *device_speed; /* gauge: device */
+    struct metric *device_max_speed;
+    struct metric *device_width;
+    struct metric *device_max_width;
+    struct metric *device_errors;       /* counter, of the kernel: device, severity */
+    struct metric *device_resets;       /* counter: device */
+    struct metric *device_failures;     /* counter: device, step, code */
+    struct metric *device_last_failure; /* gauge, Unix time: device, step, code */
+    struct metric *device_row;          /* gauge, failures in a row: device */
 };
 
 void agent_metrics_init(struct agent_metrics *metrics, const char *version);

@@ -5,8 +5,21 @@
 #include <string.h>
 
 #include "base/auto.h"
+#include "node-agent/bus_view.h"
 #include "node-agent/observe.h"
 #include "tests/unit/agent/fake_node.h"
+
+static void try_bus(const struct worker_answer *answer)
+{
+    static struct bus_device devices[NV_MAX_DEVICES];
+    size_t n = bus_view_parse(answer, devices);
+    if (n > NV_MAX_DEVICES)
+        abort();
+    for (size_t i = 0; i < n; i++) {
+        if (!memchr(devices[i].power, 0, sizeof devices[i].power) || devices[i].fatal < -1)
+            abort();
+    }
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -48,6 +61,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         worker_answer_text(&answer, "driver", driver, sizeof driver);
         try_report(&answer);
         try_holders(&answer);
+        try_bus(&answer);
         json_object_put(answer.members);
     }
     return 0;

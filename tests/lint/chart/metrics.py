@@ -12,9 +12,12 @@ GIVEN = {"node", "le"}  # by the PodMonitor's relabeling; by histograms
 
 
 def declared():
-    """The one table, agent_metrics_init(): name -> labels."""
-    table = {}
-    for name, rest in re.findall(r'metrics_add\(\s*m, METRIC_\w+, "(ccnode_\w+)",(.*?)\);', read("node-agent/http/metrics.c"), re.S):
+    """The one table, agent_metrics_init() with the devices' add_devices(): name -> labels."""
+    source = read("node-agent/http/metrics.c")
+    table = {name: set(re.findall(r'"(\w+)"', labels))
+             for name, labels in re.findall(r'\{&a->\w+,\s*METRIC_\w+,\s*"(ccnode_\w+)",[^{]*\{([^}]*)\}\}', source)}
+    assert len(table) == source.count("{&a->"), table
+    for name, rest in re.findall(r'metrics_add\(\s*m, METRIC_\w+, "(ccnode_\w+)",(.*?)\);', source, re.S):
         labels = re.search(r"LABELS\(([^)]*)\)", rest)
         table[name] = set(re.findall(r'"(\w+)"', labels.group(1))) if labels else set()
     return table

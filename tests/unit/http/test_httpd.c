@@ -126,6 +126,56 @@ static void test_pages(void **state)
     loop_free(loop);
 }
 
+struct slow {
+    int asked;
+    bool there;
+};
+
+static bool prepare(void *arg)
+{
+    struct slow *slow = arg;
+    slow->asked++;
+    return slow->there;
+}
+
+/* They wait, others do not, and all are answered at once; one that went away meanwhile harms nobody. */
+static void test_metrics_that_come_later(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct loop *loop = loop_new(NULL, NULL);
+    struct slow slow = {0};
+    struct httpd_options o = {
+        .listen = "127.0.0.1:0", .metrics = make_metrics, .prepare_metrics = prepare, .arg = &slow};
+    static const char request[] = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+    struct httpd *h = httpd_new(loop, &o, &err);
+    assert_non_null(h);
+    int fds[2] = {dial(h), dial(h)};
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+        assert_int_equal(send(fds[i], request, sizeof request - 1, MSG_NOSIGNAL),
+                         sizeof request - 1);
+    while (slow.asked < 2)
+        loop_run_once(loop, 1);
+    (void)close(fds[0]);
+    expect(loop, h, "GET /healthz", "200", "ok\n");
+    char byte = 0;
+    assert_int_equal(recv(fds[1], &byte, 1, 0), -1);
+    httpd_go_on(h);
+    for (int i = 0; i < 1000 && recv(fds[1], &byte, 1, 0) != 1; i++)
+        loop_run_once(loop, 1);
+    assert_int_equal(byte, 'H'); /* of HTTP/1.1 200 */
+    assert_int_equal(slow.asked, 2);
+    slow.there = true;
+    expect(loop, h, "GET /metrics", "200", "m\n");
+    slow.there = false; /* the server ends while one waits */
+    assert_int_equal(send(fds[1], request, sizeof request - 1, MSG_NOSIGNAL), sizeof request - 1);
+    while (slow.asked < 4)
+        loop_run_once(loop, 1);
+    httpd_free(h);
+    (void)close(fds[1]);
+    loop_free(loop);
+}
+
 static void test_bad_requests(void **state)
 {
     (void)state;
@@ -211,11 +261,9 @@ static void test_addresses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pages),
-        cmocka_unit_test(test_bad_requests),
-        cmocka_unit_test(test_too_many_connections),
-        cmocka_unit_test(test_unix_socket),
-        cmocka_unit_test(test_addresses),
+        cmocka_unit_test(test_pages),        cmocka_unit_test(test_metrics_that_come_later),
+        cmocka_unit_test(test_bad_requests), cmocka_unit_test(test_too_many_connections),
+        cmocka_unit_test(test_unix_socket),  cmocka_unit_test(test_addresses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
