@@ -20,15 +20,20 @@ static int check_class(const struct cdi_device *dev, const char *class, struct e
         dev->bdf, class);
 }
 
-static int check_device(const struct cdi_device *dev, struct err *err)
+static int check_id(const struct cdi_device *dev, struct err *err)
 {
-    if (!cdi_name_is_device(dev->bdf, strnlen(dev->bdf, sizeof dev->bdf)))
-        return err_set(err, EINVAL, "'%.15s' is not a PCI address", dev->bdf);
     size_t len = strnlen(dev->id, sizeof dev->id);
-    if (len > 0 && (len == sizeof dev->id || !cdi_name_is_device(dev->id, len)))
-        return err_set(err, EINVAL, "%s: '%.63s' cannot be the name of a CDI device", dev->bdf,
-                       dev->id);
-    if (!dev->withdrawn && dev->iommu_group < 0 && dev->cdev[0] == '\0')
+    if (len == 0 || (len < sizeof dev->id && cdi_name_is_device(dev->id, len)))
+        return 0;
+    return err_set(err, EINVAL, "%s: '%.63s' cannot be the name of a CDI device", dev->bdf,
+                   dev->id);
+}
+
+static int check_node(const struct cdi_device *dev, struct err *err)
+{
+    if (dev->withdrawn)
+        return 0;
+    if (dev->iommu_group < 0 && dev->cdev[0] == '\0')
         return err_set(err, EINVAL,
                        "%s has neither an IOMMU group nor a VFIO device node; bind it first",
                        dev->bdf);
@@ -36,10 +41,7 @@ static int check_device(const struct cdi_device *dev, struct err *err)
                          strspn(dev->cdev + 4, "0123456789") != strlen(dev->cdev + 4)))
         return err_set(err, EINVAL, "%s: '%.23s' is not the name of a VFIO device node", dev->bdf,
                        dev->cdev);
-    int r = check_class(dev, dev->class, err);
-    if (r == 0 && dev->indexed_class[0])
-        r = check_class(dev, dev->indexed_class, err);
-    return r;
+    return 0;
 }
 
 static void fill_entry(struct cdi_entry *e, const struct cdi_device *dev)
@@ -157,45 +159,94 @@ static int by_text(const void *a, const void *b)
     return strcmp(a, b);
 }
 
+struct building {
+    size_t n, n_classes;
+    struct cdi_device *devices; /* sorted by BDF */
+    char (*classes)[CDI_NAME_SIZE];
+    int r; /* the first mistake */
+    struct err *err;
+};
+
+static bool is_wrong(struct building *in, int r, const struct err *err)
+{
+    if (r < 0 && in->r == 0) {
+        in->r = r;
+        *in->err = *err;
+    }
+    return r < 0;
+}
+
+static void take_class(struct building *in, const struct cdi_device *dev, const char *class)
+{
+    struct err err = ERR_INIT;
+    if (!is_wrong(in, check_class(dev, class, &err), &err))
+        add_class(in->classes, &in->n_classes, class);
+}
+
+static void take_device(struct building *in, const struct cdi_device *device)
+{
+    struct err err = ERR_INIT;
+    if (!cdi_name_is_device(device->bdf, strnlen(device->bdf, sizeof device->bdf))) {
+        is_wrong(in, err_set(&err, EINVAL, "'%.15s' is not a PCI address", device->bdf), &err);
+        return;
+    }
+    struct cdi_device *dev = &in->devices[in->n++];
+    *dev = *device;
+    if (is_wrong(in, check_id(dev, &err), &err)) {
+        dev->id[0] = '\0';
+        dev->withdrawn = true;
+    }
+    if (is_wrong(in, check_node(dev, &err), &err))
+        dev->withdrawn = true;
+    take_class(in, dev, dev->class);
+    if (dev->indexed_class[0])
+        take_class(in, dev, dev->indexed_class);
+}
+
+static void make_spec(struct building *in, const char *class, struct cdi_entry *entries,
+                      struct cdi_specs *specs)
+{
+    struct cdi_spec *spec = &specs->specs[specs->n];
+    struct err err = ERR_INIT;
+    int r = class_entries(in->devices, in->n, class, entries, &err);
+    if (is_wrong(in, r, &err))
+        return;
+    *spec = (struct cdi_spec){0};
+    (void)snprintf(spec->class, sizeof spec->class, "%s", class);
+    (void)snprintf(spec->file, sizeof spec->file, CDI_VENDOR "-%s.yaml", spec->class);
+    print_spec(spec, entries, (size_t)r);
+    if (spec->n_entries == 0) /* a file without devices is refused */
+        free(spec->text);
+    else
+        specs->n++;
+}
+
 int cdi_build(const struct cdi_device *devices, size_t n, struct cdi_specs *ret, struct err *err)
 {
+    *ret = (struct cdi_specs){0};
     if (n > CDI_MAX_DEVICES)
         return err_set(err, E2BIG, "%zu devices to offer, at most %d are supported", n,
                        CDI_MAX_DEVICES);
     AUTO_FREE struct cdi_device *sorted = xcalloc(n + 1, sizeof *sorted);
     AUTO_FREE char(*classes)[CDI_NAME_SIZE] = xcalloc(2 * n + 1, sizeof *classes);
-    size_t n_classes = 0;
-    for (size_t i = 0; i < n; i++) {
-        int r = check_device(&devices[i], err);
-        if (r < 0)
-            return r;
-        sorted[i] = devices[i];
-        add_class(classes, &n_classes, devices[i].class);
-        add_class(classes, &n_classes, devices[i].indexed_class);
-    }
-    qsort(sorted, n, sizeof *sorted, by_bdf);
-    qsort(classes, n_classes, sizeof *classes, by_text);
-
-    struct cdi_specs specs = {.specs = xcalloc(n_classes + 1, sizeof *specs.specs)};
     AUTO_FREE struct cdi_entry *entries = xcalloc(n + 1, sizeof *entries);
-    for (size_t i = 0; i < n_classes; i++) {
-        struct cdi_spec *spec = &specs.specs[specs.n];
-        *spec = (struct cdi_spec){0};
-        int r = class_entries(sorted, n, classes[i], entries, err);
-        if (r < 0) {
-            cdi_specs_free(&specs);
-            return r;
-        }
-        (void)snprintf(spec->class, sizeof spec->class, "%s", classes[i]);
-        (void)snprintf(spec->file, sizeof spec->file, CDI_VENDOR "-%s.yaml", spec->class);
-        print_spec(spec, entries, (size_t)r);
-        if (spec->n_entries == 0) /* a file without devices is refused */
-            free(spec->text);
-        else
-            specs.n++;
-    }
-    *ret = specs;
-    return 0;
+    struct building in = {.devices = sorted, .classes = classes, .err = err};
+    for (size_t i = 0; i < n; i++)
+        take_device(&in, &devices[i]);
+    qsort(sorted, in.n, sizeof *sorted, by_bdf);
+    qsort(classes, in.n_classes, sizeof *classes, by_text);
+    ret->specs = xcalloc(in.n_classes + 1, sizeof *ret->specs);
+    for (size_t i = 0; i < in.n_classes; i++)
+        make_spec(&in, classes[i], entries, ret);
+    return in.r;
+}
+
+const struct cdi_spec *cdi_specs_find(const struct cdi_specs *specs, const char *class)
+{
+    for (size_t i = 0; i < specs->n; i++)
+        if (strcmp(specs->specs[i].class, class) == 0)
+            return &specs->specs[i];
+    return NULL;
 }
 
 void cdi_specs_free(struct cdi_specs *specs)

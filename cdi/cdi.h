@@ -54,6 +54,7 @@ struct cdi_spec {
     char *text;
     size_t len;
     size_t n_entries;
+    struct err err; /* of cdi_sync(): why it is not on disk */
 };
 
 struct cdi_specs {
@@ -65,10 +66,13 @@ struct cdi_specs {
  * cdi_build() - all files for @devices; pure, the same devices in any order give the same bytes
  * Devices with the same id and the same node in one class are one entry (ids of the style "number" name a group).
  * Return: 0; -EINVAL an id or class is not a legal CDI name, or a device has neither group nor cdev;
- * -EEXIST two devices have the same id and different nodes; -E2BIG more than CDI_MAX_DEVICES.
+ * -EEXIST two devices have the same id and different nodes; -E2BIG more than CDI_MAX_DEVICES. The first mistake is told;
+ * what can be made without it is in @ret all the same: a device counts as withdrawn then, a kind is missing.
  */
 int cdi_build(const struct cdi_device *devices, size_t n, struct cdi_specs *ret, struct err *err);
 void cdi_specs_free(struct cdi_specs *specs); /* accepts an empty one */
+/* cdi_specs_find() - the spec of a class, or NULL */
+const struct cdi_spec *cdi_specs_find(const struct cdi_specs *specs, const char *class);
 
 struct cdi_sync_result {
     unsigned written, removed, unchanged;
@@ -82,10 +86,11 @@ struct cdi_sync_result {
  * what the peers leave behind.
  * @dir: path below the host root, "/var/run/cdi"
  * @durable: fsync; for directories that survive a boot, not for /run
- * Return: 0; -EEXIST a foreign file is in the way or offers the same kind (the other kinds are done all the same);
- * other -errno from the file system. The message names the file and the cure. @ret may be NULL.
+ * Return: 0; -EEXIST a foreign file is in the way or offers the same kind; other -errno from the file system. The message
+ * names the file and the cure; it is the first one, each kind has its own in cdi_spec.err, and those without are on disk.
+ * @ret may be NULL.
  */
-int cdi_sync(const struct host *host, const char *dir, const struct cdi_specs *specs, bool durable,
+int cdi_sync(const struct host *host, const char *dir, struct cdi_specs *specs, bool durable,
              struct cdi_sync_result *ret, struct err *err);
 
 /* cdi_has_ours() - whether @dir has a file of ours */

@@ -11,7 +11,7 @@
 #include "cdi/ours.h"
 #include "cdi/report.h"
 
-static const struct cdi_spec *find_spec(const struct cdi_specs *specs, const char *file)
+static struct cdi_spec *find_spec(const struct cdi_specs *specs, const char *file)
 {
     for (size_t i = 0; i < specs->n; i++)
         if (strcmp(specs->specs[i].file, file) == 0)
@@ -39,10 +39,9 @@ static bool is_leftover(const char *text, size_t len, const char *class)
 struct sync {
     const struct host *host;
     const char *dir;
-    const struct cdi_specs *specs;
+    struct cdi_specs *specs;
     bool durable;
     struct cdi_sync_result result;
-    bool *blocked; /* per spec: a foreign file offers the kind */
     int r;
     struct err *err;
 };
@@ -56,23 +55,20 @@ static void problem(struct sync *sync, int r, const struct err *err)
     }
 }
 
-static void block_kind(struct sync *sync, const struct cdi_spec *spec, const char *file)
+static void block_kind(struct sync *sync, struct cdi_spec *spec, const char *file)
 {
-    struct err err = ERR_INIT;
-    sync->blocked[spec - sync->specs->specs] = true;
-    problem(
-        sync,
-        err_set(&err, EEXIST,
-                "%s/%s is not a file of ccnode and offers devices of kind %s/%s too; remove it if "
-                "it is a leftover, or give the resource another name",
-                sync->dir, file, CDI_VENDOR, spec->class),
-        &err);
+    int r = err_set(
+        &spec->err, EEXIST,
+        "%s/%s is not a file of ccnode and offers devices of kind %s/%s too; remove it if it is a "
+        "leftover, or give the resource another name",
+        sync->dir, file, CDI_VENDOR, spec->class);
+    problem(sync, r, &spec->err);
 }
 
 /* A foreign file: in the way by its name, or by the kind of its devices? */
 static void look_at_foreign(struct sync *sync, const char *file, const char *text, size_t len)
 {
-    const struct cdi_spec *same_name = find_spec(sync->specs, file);
+    struct cdi_spec *same_name = find_spec(sync->specs, file);
     if (same_name && is_leftover(text, len, same_name->class))
         return;
     if (same_name) {
@@ -146,9 +142,8 @@ static bool is_unchanged(const struct sync *sync, const struct cdi_spec *spec)
 
 static void write_spec(struct sync *sync, size_t i)
 {
-    const struct cdi_spec *spec = &sync->specs->specs[i];
-    struct err err = ERR_INIT;
-    if (sync->blocked[i]) {
+    struct cdi_spec *spec = &sync->specs->specs[i];
+    if (spec->err.code != 0) {
         /* with a file of ours beside the foreign one consumers would refuse both */
         if (is_ours(sync, spec->file))
             remove_file(sync, spec->file);
@@ -159,14 +154,22 @@ static void write_spec(struct sync *sync, size_t i)
         return;
     }
     int r = fs_replace(sync->host, sync->dir, spec->file, spec->text, spec->len, 0644,
-                       sync->durable, &err);
+                       sync->durable, &spec->err);
     if (r < 0)
-        problem(sync, r, &err);
+        problem(sync, r, &spec->err);
     else
         sync->result.written++;
 }
 
-int cdi_sync(const struct host *host, const char *dir, const struct cdi_specs *specs, bool durable,
+/* Nothing can be said about the directory: no kind is on disk for sure. */
+static int fail_all(struct cdi_specs *specs, int r, const struct err *err)
+{
+    for (size_t i = 0; i < specs->n; i++)
+        specs->specs[i].err = *err;
+    return r;
+}
+
+int cdi_sync(const struct host *host, const char *dir, struct cdi_specs *specs, bool durable,
              struct cdi_sync_result *ret, struct err *err)
 {
     struct cdi_names names = {0};
@@ -176,16 +179,11 @@ int cdi_sync(const struct host *host, const char *dir, const struct cdi_specs *s
     if (r == -ENOENT && specs->n == 0)
         r = 0; /* nothing there and nothing to write */
     if (r < 0)
-        return r;
-    AUTO_FREE bool *blocked = xcalloc(specs->n + 1, sizeof *blocked);
-    struct sync sync = {.host = host,
-                        .dir = dir,
-                        .specs = specs,
-                        .durable = durable,
-                        .blocked = blocked,
-                        .err = err};
-    if (r == 0)
-        fs_remove_stale(host, dir, CDI_VENDOR "-", ".tmp");
+        return fail_all(specs, r, err);
+    for (size_t i = 0; i < specs->n; i++)
+        specs->specs[i].err = ERR_INIT;
+    struct sync sync = {.host = host, .dir = dir, .specs = specs, .durable = durable, .err = err};
+    fs_remove_stale(host, dir, CDI_VENDOR "-", ".tmp");
     for (size_t i = 0; i < names.n; i++)
         if (!names.is_dir[i])
             look_at_file(&sync, names.names[i]);

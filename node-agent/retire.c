@@ -65,7 +65,7 @@ static void wait_for_node(void *arg)
 
 static void take_back_files(struct agent *agent)
 {
-    const struct cdi_specs none = {0};
+    struct cdi_specs none = {0};
     const struct validations nothing = {0};
     struct err err = ERR_INIT;
     if (agent->config.cdi_enabled &&

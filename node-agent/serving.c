@@ -342,20 +342,41 @@ static size_t cdi_devices(const struct serving *serving, const struct config *co
     return n;
 }
 
-static int write_cdi(const struct serving *serving, const struct config *config,
+/* Whether kubelet's names resolve is a matter of the kind that is called like the resource, and of no other. */
+static void judge_items(struct serving *serving, const struct cdi_specs *specs, int r,
+                        const struct err *err)
+{
+    for (size_t i = 0; i < serving->n; i++) {
+        struct item *item = &serving->items[i];
+        const struct cdi_spec *spec = cdi_specs_find(specs, strchr(item->resource, '/') + 1);
+        const char *trouble = spec && spec->err.code != 0 ? spec->err.msg : err->msg;
+        bool on_disk = spec ? spec->err.code == 0 : r == 0;
+        item->resolvable = item->healthy && on_disk;
+        if (item->healthy && !on_disk)
+            (void)snprintf(item->reason, sizeof item->reason, "%.250s", trouble);
+        item->healthy = item->healthy && on_disk;
+    }
+}
+
+static int write_cdi(struct serving *serving, const struct config *config,
                      const struct intent *intent, const struct observed *observed, struct err *err)
 {
-    if (!config->cdi_enabled)
-        return 0;
-    struct cdi_device *devices = xcalloc(NV_MAX_DEVICES, sizeof *devices);
-    size_t n = cdi_devices(serving, config, intent, observed, devices);
     struct cdi_specs specs = {0};
-    int r = cdi_build(devices, n, &specs, err);
-    if (r == 0)
-        r = cdi_sync(serving->options.host, config->cdi_directory, &specs,
-                     naming_cdi_durable(config->cdi_directory), NULL, err);
+    int r = 0;
+    if (config->cdi_enabled) {
+        struct cdi_device *devices = xcalloc(NV_MAX_DEVICES, sizeof *devices);
+        size_t n = cdi_devices(serving, config, intent, observed, devices);
+        struct err second = ERR_INIT;
+        r = cdi_build(devices, n, &specs, err);
+        int r_sync = cdi_sync(serving->options.host, config->cdi_directory, &specs,
+                              naming_cdi_durable(config->cdi_directory), NULL, &second);
+        if (r == 0 && r_sync < 0)
+            *err = second;
+        r = r < 0 ? r : r_sync;
+        free(devices);
+    }
+    judge_items(serving, &specs, r, err);
     cdi_specs_free(&specs);
-    free(devices);
     return r;
 }
 
@@ -403,15 +424,10 @@ int serving_set(struct serving *serving, const struct config *config, const stru
     free(items);
 
     int r = send_lists(serving, config, true, err);
-    int r_cdi = write_cdi(serving, config, intent, observed, err);
-    for (size_t i = 0; i < serving->n; i++) {
-        struct item *item = &serving->items[i];
-        item->resolvable = item->healthy && r_cdi == 0;
-        if (r_cdi < 0 && item->healthy) {
-            item->healthy = false;
-            (void)snprintf(item->reason, sizeof item->reason, "%.250s", err->msg);
-        }
-    }
+    struct err cdi_err = ERR_INIT;
+    int r_cdi = write_cdi(serving, config, intent, observed, &cdi_err);
+    if (r == 0 && r_cdi < 0)
+        *err = cdi_err;
     struct err second = ERR_INIT;
     int r_lists = send_lists(serving, config, false, &second);
     if (r == 0 && r_cdi == 0 && r_lists < 0)

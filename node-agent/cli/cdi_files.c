@@ -38,7 +38,10 @@ int cdi_files_build(const struct cli *cli, const bool *without, struct cdi_specs
         name_device(cli, &cli->observed.devices[i].dev, &devices[n]);
         devices[n++].withdrawn = !is_offered(cli, i, without);
     }
-    return cdi_build(devices, n, ret, err);
+    int r = cdi_build(devices, n, ret, err);
+    if (r < 0)
+        cdi_specs_free(ret);
+    return r;
 }
 
 int cdi_files_update(const struct cli *cli, const bool *without, struct err *err)

@@ -55,6 +55,22 @@ def broken_cdi_file_of_somebody_else():
         b.stop_agent()
 
 
+def cdi_kind_of_somebody_else():
+    """A foreign file offers nvidia.com/pgpu too: that kind is given up, the devices are served under their model's name."""
+    with Bench("h100-pcie", config='mode: { default: "on" }\n') as b:
+        put(b, "/var/run/cdi/kata.yaml", "cdiVersion: 0.5.0\nkind: nvidia.com/pgpu\ndevices:\n- name: x\n"
+            "  containerEdits:\n    env: [A=b]\n")
+        b.start_agent()
+        b.wait_state("on", ready="true")
+        condition = b.wait_condition("OfferFailed")
+        assert "/var/run/cdi/kata.yaml" in condition["message"] and "nvidia.com/pgpu" in condition["message"], condition
+        until("served", lambda: b.kubelet.devices() == {PCIE: {GPU: "Healthy"}})
+        assert os.path.exists(b.root + "/var/run/cdi/nvidia.com-GH100_H100_PCIE.yaml")
+        status = b.annotation_status()[0]
+        same((status["health"], status["resource"]), ("healthy", PCIE), status)
+        b.stop_agent()
+
+
 def missing_permissions():
     """Verb and resource are told by whatever can still be written; with the rule back the complaint goes."""
     with Bench("h100-pcie", config='mode: { default: "on" }\n') as b:
@@ -250,7 +266,7 @@ def another_plugin_that_does_not_give_way():
 
 
 WAITING = (kubelet_without_get_and_another_plugin, another_plugin_that_does_not_give_way, node_of_another_machine,
-           missing_permissions, broken_cdi_file_of_somebody_else)
+           missing_permissions, broken_cdi_file_of_somebody_else, cdi_kind_of_somebody_else)
 HOST = (an_order_on_a_host_without_tee, tdx_with_vfio_groups_only, eight_gpus_without_their_switches)
 
 if __name__ == "__main__":

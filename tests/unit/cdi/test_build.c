@@ -243,13 +243,36 @@ static void test_same_id_elsewhere_is_refused(void **state)
 {
     (void)state;
     struct err err = ERR_INIT;
-    struct cdi_device devs[2] = {gpu("0000:18:00.0", 7), gpu("0000:19:00.0", 8)};
+    struct cdi_device devs[3] = {gpu("0000:18:00.0", 7), gpu("0000:19:00.0", 8),
+                                 gpu("0000:20:00.0", 9)};
     for (int i = 0; i < 2; i++)
         (void)snprintf(devs[i].id, sizeof devs[i].id, "same");
+    (void)snprintf(devs[2].class, sizeof devs[2].class, "OTHER");
+    devs[2].indexed_class[0] = '\0';
     struct cdi_specs specs;
-    assert_int_equal(cdi_build(devs, 2, &specs, &err), -EEXIST);
+    assert_int_equal(cdi_build(devs, 3, &specs, &err), -EEXIST);
     assert_non_null(strstr(err.msg, "0000:18:00.0"));
     assert_non_null(strstr(err.msg, "0000:19:00.0"));
+    assert_int_equal(specs.n, 1); /* the kind that has nothing to do with it */
+    assert_non_null(cdi_specs_find(&specs, "OTHER"));
+    assert_null(cdi_specs_find(&specs, "pgpu"));
+    cdi_specs_free(&specs);
+}
+
+/* What is wrong with one device or kind leaves the others as they are. */
+static void expect_refused(const struct cdi_device *wrong, size_t kinds_left)
+{
+    struct cdi_device devs[2] = {*wrong, gpu("0000:99:00.0", 99)};
+    (void)snprintf(devs[1].class, sizeof devs[1].class, "SOUND");
+    struct cdi_specs specs;
+    struct err err = ERR_INIT;
+    assert_int_equal(cdi_build(devs, 2, &specs, &err), -EINVAL);
+    assert_int_equal(specs.n, kinds_left);
+    const struct cdi_spec *sound = cdi_specs_find(&specs, "SOUND");
+    assert_non_null(sound);
+    assert_int_equal(count(sound, "0000:99:00.0", "/dev/vfio/99"), 1);
+    assert_int_equal(count(cdi_specs_find(&specs, "pgpu"), "1", "/dev/vfio/99"), 1);
+    cdi_specs_free(&specs);
 }
 
 static void test_illegal_input(void **state)
@@ -257,23 +280,28 @@ static void test_illegal_input(void **state)
     (void)state;
     static const char *const classes[] = {"",   "10DE", "A B",  "A.B",
                                           "A_", "A/B",  "A\"B", "\xc3\xa4x"};
-    struct cdi_specs specs;
+    struct cdi_device dev;
     for (size_t i = 0; i < ARRAY_LEN(classes); i++) {
-        struct err err = ERR_INIT;
-        struct cdi_device dev = gpu("0000:18:00.0", 7);
+        dev = gpu("0000:18:00.0", 7);
         (void)snprintf(dev.class, sizeof dev.class, "%s", classes[i]);
-        assert_int_equal(cdi_build(&dev, 1, &specs, &err), -EINVAL);
+        expect_refused(&dev, 2);
     }
-    struct err err = ERR_INIT;
-    struct cdi_device dev = gpu("0000:18:00.0", -1);
-    assert_int_equal(cdi_build(&dev, 1, &specs, &err), -EINVAL);
+    dev = gpu("0000:18:00.0", -1);
+    expect_refused(&dev, 2);
     dev = gpu("0000:18:00.0", 1);
     (void)snprintf(dev.cdev, sizeof dev.cdev, "../../mem");
-    assert_int_equal(cdi_build(&dev, 1, &specs, &err), -EINVAL);
+    expect_refused(&dev, 2);
     dev = gpu("0000:18:00.0", 1);
     (void)snprintf(dev.id, sizeof dev.id, "a\",\"b");
+    expect_refused(&dev, 2);
+    struct cdi_specs specs;
+    struct err err = ERR_INIT;
+    dev = gpu("0000 18", 1);
     assert_int_equal(cdi_build(&dev, 1, &specs, &err), -EINVAL);
+    assert_int_equal(specs.n, 0);
+    cdi_specs_free(&specs);
     assert_int_equal(cdi_build(NULL, CDI_MAX_DEVICES + 1, &specs, &err), -E2BIG);
+    cdi_specs_free(&specs);
 }
 
 /* Any mixture of groups, cdevs and id styles: no name twice in a kind, and ours finds no fault with it. */

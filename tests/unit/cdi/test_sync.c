@@ -23,6 +23,7 @@ struct fixture {
     struct host host;
     struct err err;
     struct cdi_sync_result result;
+    char troubled[128]; /* the classes with an error of their own */
 };
 
 static int setup(void **state)
@@ -68,6 +69,11 @@ static int sync_devices(struct fixture *f, const int *groups, size_t n)
     assert_int_equal(cdi_build(devs, n, &specs, &f->err), 0);
     f->err = ERR_INIT;
     int r = cdi_sync(&f->host, DIR_NAME, &specs, false, &f->result, &f->err);
+    f->troubled[0] = '\0';
+    for (size_t i = 0; i < specs.n; i++) {
+        if (specs.specs[i].err.code != 0)
+            strcat(strcat(f->troubled, " "), specs.specs[i].class);
+    }
     cdi_specs_free(&specs);
     return r;
 }
@@ -166,6 +172,7 @@ static void test_foreign_file_of_our_name(void **state)
     AUTO_FREE char *text = get(f, "nvidia.com-pgpu.yaml");
     assert_non_null(strstr(text, "A=b"));
     assert_true(exists(f, "nvidia.com-GH100_H100_PCIE.yaml")); /* the other kind is served */
+    assert_string_equal(f->troubled, " pgpu");
 }
 
 static void test_foreign_file_of_our_kind(void **state)
@@ -178,6 +185,7 @@ static void test_foreign_file_of_our_kind(void **state)
     assert_non_null(strstr(f->err.msg, "kata.yaml"));
     assert_false(exists(f, "nvidia.com-pgpu.yaml")); /* both together would be refused */
     assert_true(exists(f, "kata.yaml"));
+    assert_string_equal(f->troubled, " pgpu");
     assert_true(exists(f, "nvidia.com-GH100_H100_PCIE.yaml"));
 }
 
