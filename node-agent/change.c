@@ -117,12 +117,12 @@ static void journal_result(struct agent *agent, const char *bdf, const struct nv
         return;
     const struct journal_device *old = journal_find(&agent->journal, bdf);
     if (old && old->device_id == dev->device_id && old->verified_mode == report->active &&
-        old->settled == settled && old->changing_to == CC_MODE_UNKNOWN && old->capable_known &&
-        old->capable_modes == report->capable_modes)
+        old->settled == settled && old->changing_to == CC_MODE_UNKNOWN &&
+        old->capable_known != report->unlisted && old->capable_modes == report->capable_modes)
         return;
     struct journal_device *entry = journal_entry(agent, dev);
     entry->verified_mode = report->active;
-    entry->capable_known = true;
+    entry->capable_known = !report->unlisted;
     entry->capable_modes = report->capable_modes;
     entry->settled = settled;
     entry->changing_to = CC_MODE_UNKNOWN;

@@ -83,7 +83,8 @@ static void know_mode(struct view *v)
 {
     enum knowledge knowledge = v->seen->knowledge;
     v->capable_known = knowledge == KNOWN_REGISTERS || v->seen->capable_known;
-    bool no_cc = v->capable_known && v->report.capable_modes == 0 && !*v->report.fault;
+    bool no_cc = v->capable_known && v->report.capable_modes == 0 && !*v->report.fault &&
+                 !v->report.unlisted;
     if (!*v->dev->chip || no_cc) {
         v->report = (struct nv_report){.active = CC_MODE_OFF, .booted = true};
         v->known = true;
@@ -93,7 +94,7 @@ static void know_mode(struct view *v)
         v->known = v->in_use;
     } else {
         v->known = knowledge == KNOWN_REGISTERS &&
-                   (v->report.active != CC_MODE_UNKNOWN || *v->report.fault);
+                   (v->report.active != CC_MODE_UNKNOWN || *v->report.fault || v->report.unlisted);
     }
     if (v->report.pending == CC_MODE_UNKNOWN)
         v->report.pending = v->report.active; /* nothing speaks against it */
@@ -152,6 +153,8 @@ static bool refuse(const struct view *v, struct device_plan *plan)
         decide(plan, DECISION_REFUSED,
                "its firmware has not booted; look for Xid and PCIe errors in the kernel log, power "
                "the host off and on if it stays so");
+    } else if (v->report.unlisted && want != CC_MODE_UNKNOWN) {
+        decide(plan, DECISION_REFUSED, "%s", NV_UNLISTED_TEXT);
     } else if (!v->change_mode || want == CC_MODE_OFF) {
         return false;
     } else if (v->no_cc) {
@@ -263,7 +266,8 @@ static bool left_behind(const struct making *in, const struct view *v,
 {
     bool broken = plan->decision == DECISION_WAIT ||
                   (plan->decision == DECISION_REFUSED && (*v->report.fault || !v->report.booted));
-    return !entering && (v->no_cc || (broken && in->options->failure == FAILURE_SERVE_REST));
+    return !entering && (v->no_cc || v->report.unlisted ||
+                         (broken && in->options->failure == FAILURE_SERVE_REST));
 }
 
 /* The first device that stops the others; what it stops them with. Refusals weigh most. */
@@ -486,7 +490,7 @@ static void decide_serving(struct making *in)
         const struct view *v = &in->views[i];
         struct device_plan *d = &plan->devices[i];
         d->serve = in->intent->serve && d->decision == DECISION_IN_PLACE && v->known &&
-                   v->dev->driver_is_vfio && v->dev->group_viable &&
+                   !v->report.unlisted && v->dev->driver_is_vfio && v->dev->group_viable &&
                    v->report.pending == v->report.active && !is_part_of_fabric(in, v);
         bool incomplete = v->wish->managed && d->decision != DECISION_IN_PLACE;
         bool failed = d->decision == DECISION_REFUSED || d->decision == DECISION_WAIT;

@@ -44,7 +44,8 @@ static bool is_failed(const struct publish_input *in, size_t i)
 static enum cc_mode active_mode(const struct publish_input *in, size_t i)
 {
     const struct observed_device *seen = &in->observed->devices[i];
-    if (seen->knowledge == KNOWN_REGISTERS && seen->report.capable_modes == 0)
+    if (seen->knowledge == KNOWN_REGISTERS && seen->report.capable_modes == 0 &&
+        !seen->report.unlisted)
         return CC_MODE_OFF; /* a chip without modes */
     return seen->knowledge == KNOWN_NOT ? CC_MODE_UNKNOWN : seen->report.active;
 }
@@ -102,8 +103,9 @@ static struct tally count(const struct publish_input *in)
         t.gpus += seen->dev.kind == NV_KIND_GPU;
         if (seen->dev.kind == NV_KIND_GPU) {
             t.capable += (seen->report.capable_modes & CC_MODE_BIT(CC_MODE_ON)) != 0;
-            t.unread +=
-                *seen->dev.chip && seen->knowledge != KNOWN_REGISTERS && !seen->capable_known;
+            t.unread += *seen->dev.chip &&
+                        (seen->knowledge != KNOWN_REGISTERS || seen->report.unlisted) &&
+                        !seen->capable_known;
         }
         if (!wish->managed)
             continue;

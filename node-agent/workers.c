@@ -490,6 +490,8 @@ int worker_report(const struct worker_answer *answer_, struct nv_report *ret, st
         report.capable_modes = parse_capable(value);
     if (json_object_object_get_ex(answer_->members, "booted", &value))
         report.booted = json_object_get_boolean(value);
+    if (json_object_object_get_ex(answer_->members, "unlisted", &value))
+        report.unlisted = json_object_get_boolean(value);
     copy_member(answer_->members, "fault", report.fault, sizeof report.fault);
     *ret = report;
     return 0;

@@ -40,6 +40,10 @@ static const char *health(const struct observed *observed, size_t i, char *ret_r
         (void)snprintf(ret_reason, room, "%s", *d->error ? d->error : d->report.fault);
         return "failed";
     }
+    if (d->knowledge == KNOWN_REGISTERS && d->report.unlisted) {
+        (void)snprintf(ret_reason, room, "%s", NV_UNLISTED_TEXT);
+        return "unknown";
+    }
     if (d->knowledge == KNOWN_REGISTERS && d->report.active == CC_MODE_INVALID) {
         (void)snprintf(
             ret_reason, room,

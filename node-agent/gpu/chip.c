@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/auto.h"
+#include "node-agent/gpu/names.h"
 
 enum {
     PMC_BOOT_0 = 0x0,
@@ -57,6 +58,7 @@ static const struct {
 };
 
 static const struct chip plain = {.name = "", .family = CHIP_PLAIN};
+static const struct chip unlisted = {.name = "", .family = CHIP_PLAIN, .unlisted = true};
 
 const struct chip *chip_find(const char *name)
 {
@@ -134,7 +136,7 @@ int chip_identify(struct regs *regs, const struct chip_config *config, const cha
     const struct chip *chip = chip_of_boot0(boot0);
     if (!chip && chip_find(hint))
         return err_set(err, EIO, "register 0x0 reads 0x%08x, which is no %s", boot0, hint);
-    *ret = chip ? chip : &plain;
+    *ret = chip ? chip : strcmp(hint, CHIP_UNLISTED) == 0 ? &unlisted : &plain;
     return 0;
 }
 

@@ -18,6 +18,7 @@ enum chip_mailbox { MAILBOX_NONE, MAILBOX_EMEM, MAILBOX_MNOC };
 struct chip {
     const char *name; /* as names_chip() */
     enum chip_family family;
+    bool unlisted; /* CHIP_PLAIN because nobody knows it, not because it has no CC */
     enum chip_mailbox mailbox;
     uint32_t boot_reg; /* 0xff = boot complete; 0 = none */
     int boot_limit_ms;
@@ -48,7 +49,7 @@ int chip_wait_firewall(struct regs *regs, const struct chip_config *config, stru
  * chip_identify() - by PMC_BOOT_0
  * @hint: chip name by id: tells "no data" apart (Hopper in recovery reads 0, Blackwell without DVSEC needs a pause);
  *        a chip that is not what its id says is an error, an unlisted id may be any
- * @ret: a chip without Confidential Computing is CHIP_PLAIN, also when nobody knows it
+ * @ret: a chip without Confidential Computing is CHIP_PLAIN; so is one that neither id nor register tells (unlisted)
  * Return: 0; -ENOTRECOVERABLE locked down after a security fault, or firmware in recovery mode; -EIO no answer.
  */
 int chip_identify(struct regs *regs, const struct chip_config *config, const char *hint,

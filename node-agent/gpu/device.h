@@ -65,13 +65,19 @@ struct nv_device {
     struct nv_companion companions[NV_MAX_COMPANIONS];
 };
 
-/* What the registers said. capable_modes is a set of CC_MODE_BIT(); 0 = no CC on this device. */
+/* What this release says of such a device to people. */
+#define NV_UNLISTED_TEXT                                                                           \
+    "its chip is not known to this release of ccnode, so nobody can tell its mode or whether it "  \
+    "has Confidential Computing; update ccnode, or exclude the device (devices.exclude)"
+
+/* What the registers said. capable_modes is a set of CC_MODE_BIT(); 0 = no CC on this device, unless unlisted. */
 struct nv_report {
     enum cc_mode active;
     enum cc_mode
         pending; /* what the knobs would give at the next reset; UNKNOWN if they cannot be read */
     unsigned capable_modes;
     bool booted;
+    bool unlisted;   /* a chip that came after this release: mode and capabilities are not known */
     char fault[128]; /* "" = healthy; else what is wrong, e.g. "firmware is in recovery mode" */
 };
 

@@ -41,6 +41,8 @@ int mode_targets(const struct chip *chip, enum cc_mode mode, bool with_ppcie,
 {
     const struct sequence *s = find_sequence(chip->family, mode);
     int n = 0;
+    if (chip->unlisted)
+        return err_set(err, EOPNOTSUPP, "%s", NV_UNLISTED_TEXT);
     if (chip->family == CHIP_PLAIN && mode == CC_MODE_OFF)
         return 0;
     if (!s || (mode == CC_MODE_PPCIE && !with_ppcie))

@@ -24,6 +24,10 @@ static int ask(struct work *work, struct nv_report *report, struct err *err)
     int r = work_open(work, err);
     if (r < 0)
         return r;
+    if (work->chip->unlisted) {
+        *report = (struct nv_report){.booted = true, .unlisted = true};
+        return 0;
+    }
     if (work->chip->family == CHIP_PLAIN) {
         *report = (struct nv_report){.active = CC_MODE_OFF, .pending = CC_MODE_OFF, .booted = true};
         return 0;
@@ -47,6 +51,7 @@ static void write_report(const struct nv_report *report, const char *fault, stru
     }
     answer_close(a, ']');
     answer_bool(a, "booted", report->booted);
+    answer_bool(a, "unlisted", report->unlisted);
     answer_text(a, "fault", fault);
 }
 

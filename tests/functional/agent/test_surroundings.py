@@ -166,6 +166,26 @@ def an_order_on_a_host_without_tee():
         b.stop_agent()
 
 
+def a_gpu_that_came_after_this_release():
+    """Neither its id nor its registers are in our tables: that is said, and not that it has no Confidential Computing."""
+    with tempfile.TemporaryDirectory() as d, Bench(profile(
+            d, "tee: snp\ndriver: vfio-pci\ndevices:\n- {bdf: '0000:18:00.0', model: h100-pcie}\n"
+            "- {bdf: '0000:2a:00.0', model: a100, device: 0x3400}\n")) as b:
+        b.start_agent()
+        for mode, ready in (("off", "false"), ("on", "true")):
+            b.label(MODE, mode)
+            b.wait_state("degraded", ready=ready)
+            message = b.wait_condition("DeviceFailed")["message"]
+            assert "0000:2a:00.0" in message and "not known to this release" in message, message
+            assert "update ccnode" in message and "no Confidential Computing" not in message, message
+            same(b.resets()["0000:2a:00.0"], 0, "left as it is")
+        same({i: h for r in b.kubelet.devices().values() for i, h in r.items()},
+             {"0000:18:00.0": "Healthy", "0000:2a:00.0": "Unhealthy"}, "nobody vouches for it")
+        b.write_config("devices: { exclude: ['0000:2a:00.0'] }\n")
+        b.wait_state("on", ready="true")
+        b.stop_agent()
+
+
 def tdx_with_vfio_groups_only():
     with tempfile.TemporaryDirectory() as d, Bench(profile(
             d, "tee: tdx\ncdev: false\ndriver: vfio-pci\ndevices:\n- {bdf: '0000:18:00.0', model: h100-pcie}\n"),
@@ -267,7 +287,8 @@ def another_plugin_that_does_not_give_way():
 
 WAITING = (kubelet_without_get_and_another_plugin, another_plugin_that_does_not_give_way, node_of_another_machine,
            missing_permissions, broken_cdi_file_of_somebody_else, cdi_kind_of_somebody_else)
-HOST = (an_order_on_a_host_without_tee, tdx_with_vfio_groups_only, eight_gpus_without_their_switches)
+HOST = (an_order_on_a_host_without_tee, a_gpu_that_came_after_this_release, tdx_with_vfio_groups_only,
+        eight_gpus_without_their_switches)
 
 if __name__ == "__main__":
     if sys.argv[1:]:

@@ -253,6 +253,28 @@ static void a_device_that_is_being_changed_is_left_alone(void **state)
     assert_int_equal(plan.devices[1].decision, DECISION_WAIT);
 }
 
+static void a_chip_of_the_future_is_refused_by_its_name(void **state)
+{
+    (void)state;
+    static const enum cc_mode wishes[] = {CC_MODE_ON, CC_MODE_OFF};
+    make_node(&node, 2, 0);
+    node.devices[0].report = (struct nv_report){.booted = true, .unlisted = true};
+    for (size_t i = 0; i < 2; i++) {
+        want(wishes[i], CC_MODE_OFF);
+        make();
+        assert_int_equal(plan.devices[0].decision, DECISION_REFUSED);
+        assert_non_null(strstr(plan.devices[0].reason, "not known to this release"));
+        assert_non_null(strstr(plan.devices[0].reason, "update ccnode"));
+        assert_null(strstr(plan.devices[0].reason, "no Confidential Computing"));
+        assert_false(plan.devices[0].serve);
+        assert_int_not_equal(plan.devices[1].decision, DECISION_REFUSED);
+    }
+    want(CC_MODE_UNKNOWN, CC_MODE_UNKNOWN);
+    make();
+    assert_int_equal(plan.devices[0].decision, DECISION_IN_PLACE);
+    assert_false(plan.devices[0].serve);
+}
+
 static void an_unknown_mode_is_read_first(void **state)
 {
     (void)state;
@@ -415,6 +437,7 @@ int main(void)
         cmocka_unit_test_setup(an_incapable_device_refuses_before_anything_is_written, fresh),
         cmocka_unit_test_setup(a_failed_device_waits_and_the_others_go_on, fresh),
         cmocka_unit_test_setup(a_device_that_is_being_changed_is_left_alone, fresh),
+        cmocka_unit_test_setup(a_chip_of_the_future_is_refused_by_its_name, fresh),
         cmocka_unit_test_setup(an_unknown_mode_is_read_first, fresh),
         cmocka_unit_test_setup(nobody_is_evicted_for_a_joint_change_that_cannot_come, fresh),
         cmocka_unit_test_setup(nobody_is_evicted_from_a_device_that_cannot_follow, fresh),

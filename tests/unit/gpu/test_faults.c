@@ -376,6 +376,12 @@ static void unlisted_ids_are_asked(void **state)
     expect(bench_open(b, &err), 0, &err, "", "A100");
     expect(chip_identify(b->regs, &b->config, "unlisted", &b->chip, &err), 0, &err, "", "unlisted");
     assert_int_equal(b->chip->family, CHIP_PLAIN);
+    assert_true(b->chip->unlisted); /* nobody knows it: not the same as a chip without CC */
+    struct knob_target targets[12];
+    expect(mode_targets(b->chip, CC_MODE_OFF, false, targets, &err), -EOPNOTSUPP, &err,
+           "not known to this release", "off");
+    expect(chip_identify(b->regs, &b->config, "", &b->chip, &err), 0, &err, "", "by its id");
+    assert_false(b->chip->unlisted);
     expect(chip_identify(b->regs, &b->config, "gh100", &b->chip, &err), -EIO, &err, "is no gh100",
            "lies");
     bench_free(b);
