@@ -222,7 +222,7 @@ static void open_chain(struct act *act, size_t device, const char *bdf)
     (void)snprintf(chain->bdf, sizeof chain->bdf, "%s", bdf);
     chain->result.result = ACT_DONE; /* until something says otherwise */
     chain->result.started_ms = loop_now_ms(act->loop);
-    chain->worker = worker_open(act->workers, bdf, &err);
+    chain->worker = worker_open_users_known(act->workers, bdf, &err);
     if (!chain->worker) {
         struct worker_answer answer = {.step = plan_of(chain)->steps[0].step};
         (void)snprintf(answer.error, sizeof answer.error, "%.390s", err.msg);

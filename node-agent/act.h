@@ -44,7 +44,7 @@ struct act_callbacks {
 };
 
 /**
- * act_start() - carry out @plan
+ * act_start() - carry out @plan, whose @observed has users that were looked at just now
  * @plan, @observed: copied as far as needed
  * Always ends in on_done, never called from inside act_start().
  */

@@ -322,19 +322,22 @@ static void on_exit_of_child(void *arg, pid_t pid, int wait_status)
 }
 
 /* The child gets one socket as standard input and output, an empty signal mask and default signals. */
-static int spawn(const struct workers *workers, const char *target, int child_fd, pid_t *ret,
-                 struct err *err)
+static int spawn(const struct workers *workers, const char *target, bool users_known, int child_fd,
+                 pid_t *ret, struct err *err)
 {
     AUTO_FREE char *program = xstrdup(workers->program);
     AUTO_FREE char *root = xstrdup(workers->host->root);
     AUTO_FREE char *lock_dir = xstrdup(workers->lock_dir);
     AUTO_FREE char *target_copy = xstrdup(target);
-    char opt_root[] = "--host-root", opt_lock[] = "--lock-dir", opt_plain[] = "--no-modprobe";
-    char *argv[] = {program, opt_root, root, opt_lock, lock_dir, target_copy, NULL, NULL};
-    if (workers->no_modprobe) {
-        argv[5] = opt_plain;
-        argv[6] = target_copy;
-    }
+    char opt_root[] = "--host-root", opt_lock[] = "--lock-dir", opt_plain[] = "--no-modprobe",
+         opt_known[] = "--users-known";
+    char *argv[9] = {program, opt_root, root, opt_lock, lock_dir};
+    size_t n = 5;
+    if (workers->no_modprobe)
+        argv[n++] = opt_plain;
+    if (users_known)
+        argv[n++] = opt_known;
+    argv[n] = target_copy;
 
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
@@ -356,7 +359,8 @@ static int spawn(const struct workers *workers, const char *target, int child_fd
     return r == 0 ? 0 : err_set(err, r, "start %s: %s", program, strerror(r));
 }
 
-struct worker *worker_open(struct workers *workers, const char *target, struct err *err)
+static struct worker *open_worker(struct workers *workers, const char *target, bool users_known,
+                                  struct err *err)
 {
     if (workers_is_quarantined(workers, target, NULL)) {
         (void)err_set(err, EBUSY, "%s: a process is still stuck in the kernel with it", target);
@@ -368,7 +372,7 @@ struct worker *worker_open(struct workers *workers, const char *target, struct e
         return NULL;
     }
     pid_t pid;
-    int r = spawn(workers, target, pair[1], &pid, err);
+    int r = spawn(workers, target, users_known, pair[1], &pid, err);
     (void)close(pair[1]);
     if (r < 0) {
         (void)close(pair[0]);
@@ -391,6 +395,16 @@ struct worker *worker_open(struct workers *workers, const char *target, struct e
     worker->next = workers->list;
     workers->list = worker;
     return worker;
+}
+
+struct worker *worker_open(struct workers *workers, const char *target, struct err *err)
+{
+    return open_worker(workers, target, false, err);
+}
+
+struct worker *worker_open_users_known(struct workers *workers, const char *target, struct err *err)
+{
+    return open_worker(workers, target, true, err);
 }
 
 static void fail_soon(void *arg)

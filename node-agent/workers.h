@@ -62,6 +62,9 @@ unsigned workers_running(const struct workers *workers); /* processes not yet re
 
 /* worker_open() - start a process for @target, a BDF or "node". Return: the worker, or NULL. */
 struct worker *worker_open(struct workers *workers, const char *target, struct err *err);
+/* worker_open_users_known() - the caller has just looked at the users of all devices: the worker does not so at once */
+struct worker *worker_open_users_known(struct workers *workers, const char *target,
+                                       struct err *err);
 
 /* worker_step() - send one step; exactly one callback follows, on the loop. @argument may be NULL or "". */
 void worker_step(struct worker *worker, enum worker_step step, const char *argument,

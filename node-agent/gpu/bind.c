@@ -16,6 +16,7 @@
 struct function {
     char bdf[BDF_SIZE];
     char driver[32];
+    char wanted[64]; /* to bind: the name of its folder in sysfs */
 };
 
 struct slot {
@@ -71,11 +72,12 @@ static int unbind_function(const struct host *host, const char *bdf, struct err 
     return *left ? err_set(err, EBUSY, "%s still has driver %s after unbind", bdf, left) : 0;
 }
 
-static int unbind_slot(const struct host *host, const struct nv_device *dev, struct err *err)
+static int unbind_slot(const struct host *host, const struct nv_device *dev, int64_t *seen_us,
+                       struct err *err)
 {
     struct slot slot;
     find_slot(dev, &slot);
-    int r = users_refuse(host, dev, err);
+    int r = users_refuse(host, dev, seen_us, err);
     for (size_t i = 0; i < slot.n && r == 0; i++) {
         if (*slot.functions[i].driver)
             r = unbind_function(host, slot.functions[i].bdf, err);
@@ -83,7 +85,8 @@ static int unbind_slot(const struct host *host, const struct nv_device *dev, str
     return r;
 }
 
-int bind_unbind(const struct host *host, const char *bdf, char ret_driver[32], struct err *err)
+int bind_unbind(const struct host *host, const char *bdf, int64_t *seen_us, char ret_driver[32],
+                struct err *err)
 {
     struct nv_device dev;
     ret_driver[0] = '\0';
@@ -91,7 +94,7 @@ int bind_unbind(const struct host *host, const char *bdf, char ret_driver[32], s
     if (r < 0)
         return r;
     memcpy(ret_driver, dev.driver, sizeof dev.driver);
-    return unbind_slot(host, &dev, err);
+    return unbind_slot(host, &dev, seen_us, err);
 }
 
 /* "auto" for one function: its own best VFIO driver, since a variant driver knows only its own device. */
@@ -112,23 +115,31 @@ static int choose_driver(const struct host *host, const char *bdf, const char *w
     return 0;
 }
 
-static int bind_function(const struct host *host, const struct function *f, const char *wanted,
-                         bool companion, bool load_modules, struct err *err)
+/* Which driver each function gets, loaded if need be. */
+static int choose_for(const struct host *host, struct function *f, const char *wanted,
+                      bool companion, bool load_modules, struct err *err)
 {
-    char driver[64], dir[64], got[64];
+    char driver[64];
     int r = choose_driver(host, f->bdf, wanted, companion, driver, sizeof driver, err);
     if (r < 0)
         return r;
-    if (!modules_driver_dir(host, driver, dir, sizeof dir) && load_modules) {
+    if (!modules_driver_dir(host, driver, f->wanted, sizeof f->wanted) && load_modules) {
         r = modules_load(host, driver, err);
         if (r < 0)
             return err_wrap(err, r, "load driver %s", driver);
     }
-    if (!modules_driver_dir(host, driver, dir, sizeof dir))
+    if (!modules_driver_dir(host, driver, f->wanted, sizeof f->wanted))
         return err_set(err, ENODEV, "driver %s is not loaded", driver);
+    return 0;
+}
+
+static int bind_function(const struct host *host, const struct function *f, struct err *err)
+{
+    const char *dir = f->wanted;
+    char got[64];
     if (strcmp(f->driver, dir) == 0)
         return 0;
-    r = *f->driver ? unbind_function(host, f->bdf, err) : 0;
+    int r = *f->driver ? unbind_function(host, f->bdf, err) : 0;
     AUTO_CLOSE int fd = r < 0 ? -1 : open_device(host, f->bdf, err);
     if (fd < 0)
         return r < 0 ? r : fd;
@@ -183,7 +194,7 @@ static int read_result(const struct host *host, const char *bdf, struct binding_
 }
 
 int bind_driver(const struct host *host, const char *bdf, const char *driver, bool load_modules,
-                struct binding_result *ret, struct err *err)
+                int64_t *seen_us, struct binding_result *ret, struct err *err)
 {
     struct nv_device dev;
     struct slot slot;
@@ -193,16 +204,21 @@ int bind_driver(const struct host *host, const char *bdf, const char *driver, bo
         return r;
     find_slot(&dev, &slot);
     r = vfio ? check_viable(&dev, &slot, err) : 0;
-    /* a device that is on VFIO already is not disturbed by looking who has it; a right one is left alone below */
-    if (r == 0 && *dev.driver && !(dev.driver_is_vfio && vfio))
-        r = users_refuse(host, &dev, err);
+    bool unbinds = false; /* a device whose driver is the right one is not even looked at */
+    for (size_t i = 0; i < slot.n && r == 0; i++) {
+        struct function *f = &slot.functions[i];
+        r = choose_for(host, f, driver, i > 0, load_modules, err);
+        unbinds = unbinds || (*f->driver && strcmp(f->driver, f->wanted) != 0);
+    }
+    if (r == 0 && unbinds)
+        r = users_refuse(host, &dev, seen_us, err);
     for (size_t i = 0; i < slot.n && r == 0; i++)
-        r = bind_function(host, &slot.functions[i], driver, i > 0, load_modules, err);
+        r = bind_function(host, &slot.functions[i], err);
     return r < 0 ? r : read_result(host, bdf, ret, err);
 }
 
-int bind_release(const struct host *host, const char *bdf, struct binding_result *ret,
-                 struct err *err)
+int bind_release(const struct host *host, const char *bdf, int64_t *seen_us,
+                 struct binding_result *ret, struct err *err)
 {
     struct nv_device dev;
     struct slot slot;
@@ -211,7 +227,7 @@ int bind_release(const struct host *host, const char *bdf, struct binding_result
         return r;
     find_slot(&dev, &slot);
     if (dev.driver_is_vfio || *dev.driver == '\0')
-        r = users_refuse(host, &dev, err);
+        r = users_refuse(host, &dev, seen_us, err);
     for (size_t i = 0; i < slot.n && r == 0; i++) {
         const struct function *f = &slot.functions[i];
         AUTO_CLOSE int fd = open_device(host, f->bdf, err);

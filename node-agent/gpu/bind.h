@@ -1,8 +1,10 @@
-/* Drivers of a device and of its companion functions (REF-P 8, REF-L 6.4, 6.8). Writes sysfs; blocking. */
+/* Drivers of a device and of its companion functions (REF-P 8, REF-L 6.4, 6.8). Writes sysfs; blocking.
+ * A device that someone uses is not taken from its driver; @seen_us as in users_refuse(). */
 #ifndef CCN_GPU_BIND_H
 #define CCN_GPU_BIND_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/err.h"
 #include "base/host.h"
@@ -19,7 +21,8 @@ struct binding_result {
  * Refused while someone uses it. The write itself waits for users that came in between; the parent's deadline ends that.
  * @ret_driver: what the device had, "" for none; set also on failure
  */
-int bind_unbind(const struct host *host, const char *bdf, char ret_driver[32], struct err *err);
+int bind_unbind(const struct host *host, const char *bdf, int64_t *seen_us, char ret_driver[32],
+                struct err *err);
 
 /**
  * bind_driver() - give the device and the functions of its slot to a driver
@@ -28,10 +31,10 @@ int bind_unbind(const struct host *host, const char *bdf, char ret_driver[32], s
  * Return: 0; -ENXIO no IOMMU group; -EADDRINUSE the group is not viable; -ENODEV the driver did not take it; -errno.
  */
 int bind_driver(const struct host *host, const char *bdf, const char *driver, bool load_modules,
-                struct binding_result *ret, struct err *err);
+                int64_t *seen_us, struct binding_result *ret, struct err *err);
 
 /* bind_release() - back to the host: override cleared, unbound from VFIO, host drivers probed */
-int bind_release(const struct host *host, const char *bdf, struct binding_result *ret,
-                 struct err *err);
+int bind_release(const struct host *host, const char *bdf, int64_t *seen_us,
+                 struct binding_result *ret, struct err *err);
 
 #endif

@@ -17,7 +17,8 @@
 #define LINE_MAX_CHARS 128 /* the longest step has 40 */
 
 static const char usage[] =
-    "usage: ccnode-device [--host-root DIR] [--lock-dir DIR] [--no-modprobe] BDF|node|bus\n"
+    "usage: ccnode-device [--host-root DIR] [--lock-dir DIR] [--no-modprobe] [--users-known] "
+    "BDF|node|bus\n"
     "Does the work of ccnode-agent and ccnode on one device. Reads one step a line from standard "
     "input and answers\n"
     "each with one JSON object a line. Not for people: use ccnode. The protocol is in "
@@ -25,6 +26,7 @@ static const char usage[] =
     "  --host-root DIR   prefix of every host path (default /)\n"
     "  --lock-dir DIR    lock files, below the host root (default " LOCK_DIR ")\n"
     "  --no-modprobe     bind does not load missing VFIO drivers\n"
+    "  --users-known     the caller has just looked at the users of all devices (step holders)\n"
     "  --help, --version\n";
 
 /* Return: whether the whole line went out */
@@ -126,9 +128,13 @@ static bool read_line(char *line, size_t room)
 static int parse_options(int argc, char **argv, struct work *work, const char **root)
 {
     static const struct option options[] = {
-        {"host-root", required_argument, NULL, 'r'}, {"lock-dir", required_argument, NULL, 'l'},
-        {"no-modprobe", no_argument, NULL, 'm'},     {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},         {NULL, 0, NULL, 0},
+        {"host-root", required_argument, NULL, 'r'},
+        {"lock-dir", required_argument, NULL, 'l'},
+        {"no-modprobe", no_argument, NULL, 'm'},
+        {"help", no_argument, NULL, 'h'},
+        {"users-known", no_argument, NULL, 'u'},
+        {"version", no_argument, NULL, 'v'},
+        {NULL, 0, NULL, 0},
     };
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
@@ -140,6 +146,9 @@ static int parse_options(int argc, char **argv, struct work *work, const char **
             break;
         case 'm':
             work->load_modules = false;
+            break;
+        case 'u':
+            work->users_seen_us = mmio_now_us();
             break;
         case 'h':
             (void)fputs(usage, stdout);

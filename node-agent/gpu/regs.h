@@ -44,7 +44,8 @@ int regs_open_sysfs(const struct host *host, const char *bdf, struct regs **ret,
 
 /* regs_open_vfio() - through /dev/vfio/<group>, legacy container or, without a group node, /dev/vfio/devices/<cdev>
  * with /dev/iommu. The device must be bound to a VFIO driver and its group viable. Opening and closing each reset the
- * device (REF-L 6.5): a staged mode becomes active by it. Return: 0; -EBUSY someone else has it; -errno. */
+ * device (REF-L 6.5): a staged mode becomes active by it. Return: 0; -EBUSY someone else has it; -EPERM the nodes may not
+ * be opened, as in a container that is not privileged; -errno. */
 int regs_open_vfio(const struct host *host, const struct nv_device *dev, struct regs **ret,
                    struct err *err);
 void regs_close(struct regs *regs); /* accepts NULL */

@@ -106,6 +106,11 @@ static const struct regs_ops vfio_ops = {
 static int open_node(const struct host *host, const char *path, struct err *err)
 {
     int fd = host_openat(host, path, O_RDWR, err);
+    if (fd == -EPERM || fd == -EACCES)
+        return err_set(err, EPERM,
+                       "%s can't be opened: not permitted (the device cgroup of a container that "
+                       "is not privileged)",
+                       path);
     return fd == -EBUSY ? err_set(err, EBUSY, "%s is open in another process", path) : fd;
 }
 

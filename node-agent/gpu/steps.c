@@ -115,7 +115,7 @@ static int refuse_reset(struct work *work, struct err *err)
         work->cure = "unbind the device first";
         return err_set(err, EBUSY, "not reset: driver %s has it", dev.driver);
     }
-    return r < 0 ? r : users_refuse(&work->host, &dev, err);
+    return r < 0 ? r : users_refuse(&work->host, &dev, &work->users_seen_us, err);
 }
 
 static int step_reset(struct work *work, const char *argument, struct answer *a, struct err *err)
@@ -206,7 +206,7 @@ static int step_unbind(struct work *work, const char *argument, struct answer *a
     (void)argument;
     int r = before_binding(work, err);
     if (r == 0)
-        r = bind_unbind(&work->host, work->target, driver, err);
+        r = bind_unbind(&work->host, work->target, &work->users_seen_us, driver, err);
     if (r == 0)
         answer_text(a, "driver", driver);
     return r;
@@ -225,7 +225,7 @@ static int step_bind(struct work *work, const char *argument, struct answer *a, 
     int r = before_binding(work, err);
     if (r == 0)
         r = bind_driver(&work->host, work->target, *argument ? argument : "auto",
-                        work->load_modules, &result, err);
+                        work->load_modules, &work->users_seen_us, &result, err);
     if (r == 0)
         write_binding(&result, a);
     return r;
@@ -237,7 +237,7 @@ static int step_release(struct work *work, const char *argument, struct answer *
     (void)argument;
     int r = before_binding(work, err);
     if (r == 0)
-        r = bind_release(&work->host, work->target, &result, err);
+        r = bind_release(&work->host, work->target, &work->users_seen_us, &result, err);
     if (r == 0)
         answer_text(a, "driver", result.driver);
     return r;
@@ -252,7 +252,7 @@ static int step_remove(struct work *work, const char *argument, struct answer *a
     if (r == 0)
         r = inventory_read(&work->host, work->target, &dev, err);
     if (r == 0)
-        r = users_refuse(&work->host, &dev, err);
+        r = users_refuse(&work->host, &dev, &work->users_seen_us, err);
     (void)snprintf(path, sizeof path, SYS_PCI_DEVICES "/%.12s", work->target);
     AUTO_CLOSE int fd = r < 0 ? -1 : host_open_dir(&work->host, path, err);
     if (fd < 0)

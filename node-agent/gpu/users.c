@@ -18,6 +18,7 @@
 #include "base/auto.h"
 #include "base/fs.h"
 #include "node-agent/gpu/inventory.h"
+#include "node-agent/gpu/mmio.h"
 #include "node-agent/gpu/sysfs.h"
 #include "node-agent/gpu/users_node.h"
 
@@ -267,42 +268,81 @@ int users_scan(const struct host *host, const struct nv_device *devices, size_t 
 
 /* ---- before a step that would harm ---- */
 
+static int name_holder(const struct nv_holder *h, bool others, struct err *err)
+{
+    return err_set(err, EBUSY, "in use by %s (pid %d, %s)%s", *h->comm ? h->comm : "a process",
+                   h->pid, h->what, others ? " and others" : "");
+}
+
 int users_name(const struct host *host, const struct nv_device *dev, struct err *err)
 {
     struct err ignored = ERR_INIT;
     struct users *users = xcalloc(1, sizeof *users);
-    if (users_scan(host, dev, 1, users, &ignored) == 0 && users->n > 0) {
-        const struct nv_holder *h = &users->list[0].holder;
-        (void)err_set(err, EBUSY, "in use by %s (pid %d, %s)%s", *h->comm ? h->comm : "a process",
-                      h->pid, h->what, users->n > 1 ? " and others" : "");
-    }
+    if (users_scan(host, dev, 1, users, &ignored) == 0 && users->n > 0)
+        (void)name_holder(&users->list[0].holder, users->n > 1, err);
     free(users);
     err->code = EBUSY;
     return -EBUSY;
 }
 
-/* VFIO lets a group be open once, by whatever way its devices are used. */
-static int try_group(const struct host *host, const struct nv_device *dev, struct err *err)
+/* Every process, for one device. All devices are looked for: one that is known to have another is not suspected of
+ * having this one by a descriptor that does not say which. */
+static int search(const struct host *host, const struct nv_device *dev, struct err *err)
 {
-    char path[48];
-    (void)snprintf(path, sizeof path, "/dev/vfio/%d", dev->iommu_group);
-    AUTO_CLOSE int fd = host_openat(host, path, O_RDWR, err);
-    return fd == -EBUSY ? users_name(host, dev, err) : 0;
+    struct nv_inventory *inventory = xcalloc(1, sizeof *inventory);
+    struct users *users = xcalloc(1, sizeof *users);
+    const struct nv_holder *first = NULL;
+    size_t n = 0;
+    bool listed = false;
+    int r = inventory_scan(host, NULL, inventory, err);
+    if (r == 0)
+        r = users_scan(host, inventory->devices, inventory->n, users, err);
+    for (size_t i = 0; r == 0 && i < inventory->n; i++)
+        listed = listed || strcmp(inventory->devices[i].bdf, dev->bdf) == 0;
+    for (size_t i = 0; r == 0 && i < users->n; i++) {
+        if (strcmp(users->list[i].bdf, dev->bdf) != 0)
+            continue;
+        first = first ? first : &users->list[i].holder;
+        n++;
+    }
+    if (r == 0 && !listed)
+        r = err_set(err, ENODEV, "the device is gone");
+    else if (first)
+        r = name_holder(first, n > 1, err);
+    free(users);
+    free(inventory);
+    return r;
 }
 
-int users_refuse(const struct host *host, const struct nv_device *dev, struct err *err)
+/* VFIO lets a group be open once, by whatever way its devices are used. Return: 0 nobody has it; 1 that can't be tried:
+ * the device cgroup of a container that is not privileged forbids VFIO nodes, for example; -EBUSY. */
+static int try_group(const struct host *host, const struct nv_device *dev, struct err *err)
 {
-    if (*dev->driver && !dev->driver_is_vfio) {
-        struct users *users = xcalloc(1, sizeof *users);
-        int r = users_scan(host, dev, 1, users, err);
-        bool used = r == 0 && users->n > 0;
-        free(users);
-        return used ? users_name(host, dev, err) : r;
+    struct err why = ERR_INIT;
+    char path[48];
+    (void)snprintf(path, sizeof path, "/dev/vfio/%d", dev->iommu_group);
+    AUTO_CLOSE int fd = host_openat(host, path, O_RDWR, &why);
+    if (fd == -EBUSY) {
+        *err = why;
+        return users_name(host, dev, err);
     }
-    if (dev->group_node) {
-        int r = try_group(host, dev, err);
+    return fd < 0;
+}
+
+int users_refuse(const struct host *host, const struct nv_device *dev, int64_t *seen_us,
+                 struct err *err)
+{
+    int64_t now = mmio_now_us();
+    bool foreign = *dev->driver && !dev->driver_is_vfio;
+    bool look = foreign || *seen_us == 0 || now - *seen_us > USERS_FRESH_US;
+    int r = dev->group_node && !foreign ? try_group(host, dev, err) : 0;
+    if (r < 0)
+        return r;
+    if (look || r == 1) {
+        r = search(host, dev, err);
         if (r < 0)
             return r;
+        *seen_us = now;
     }
     /* a device that VFIO has awake is open in some process, also by character device alone (REF-L 6.7) */
     if (dev->driver_is_vfio && inventory_is_enabled(host, dev->bdf)) {

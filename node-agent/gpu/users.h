@@ -32,12 +32,18 @@ struct users {
 int users_scan(const struct host *host, const struct nv_device *devices, size_t n,
                struct users *ret, struct err *err);
 
+#define USERS_FRESH_US 1000000
+
 /**
- * users_refuse() - quick test before a step that would harm a user, at the price of one open(2)
- * VFIO lets a group be opened once; only where a host driver has the device is /proc searched.
- * Return: 0 nobody; -EBUSY naming who; -errno.
+ * users_refuse() - before a step that would harm a user
+ * @seen_us: when somebody last looked at every process and found no user, by mmio_now_us(); 0 = never. Moved on by a search.
+ * VFIO lets a group be opened once, and to try that costs one open(2). /proc is searched where the last look is older than
+ * USERS_FRESH_US (registers mapped through resource0 show nowhere else), where a host driver has the device, and where the
+ * group can't be tried.
+ * Return: 0 nobody; -EBUSY naming who; -EACCES that can't be found out; -errno.
  */
-int users_refuse(const struct host *host, const struct nv_device *dev, struct err *err);
+int users_refuse(const struct host *host, const struct nv_device *dev, int64_t *seen_us,
+                 struct err *err);
 
 /* users_name() - add to an -EBUSY error who it is, if that can be found out. Return: -EBUSY. */
 int users_name(const struct host *host, const struct nv_device *dev, struct err *err);

@@ -8,6 +8,7 @@
 #include "node-agent/gpu/bind.h"
 #include "node-agent/gpu/inventory.h"
 #include "node-agent/gpu/lock.h"
+#include "node-agent/gpu/mmio.h"
 #include "node-agent/gpu/users.h"
 
 /* Hopper's privileged register ring; NVIDIA's tool sets it up before it talks to the FSP and after every reset. */
@@ -87,7 +88,10 @@ static int refuse_held(struct work *work, struct err *err)
         (void)err_set(err, EBUSY, "someone has it open through VFIO");
         return users_name(&work->host, dev, err);
     }
-    return *dev->driver == '\0' ? users_refuse(&work->host, dev, err) : 0;
+    if (*dev->driver)
+        return 0;
+    int64_t quick = mmio_now_us(); /* who only reads does not search /proc */
+    return users_refuse(&work->host, dev, work->may_bind ? &work->users_seen_us : &quick, err);
 }
 
 /* Kernel lockdown forbids the mapping of resource0, not VFIO (REF-L 6.3). Opening resets the device; one that a chain
@@ -101,7 +105,8 @@ static int open_by_vfio(struct work *work, struct err *err)
     work_close(work);
     if (*work->dev.driver == '\0' && work->may_bind) {
         power_forget(&work->power, work->target);
-        r = bind_driver(&work->host, work->target, "auto", work->load_modules, &ignored, &why);
+        r = bind_driver(&work->host, work->target, "auto", work->load_modules, &work->users_seen_us,
+                        &ignored, &why);
         if (r == 0)
             r = inventory_read(&work->host, work->target, &work->dev, &why);
         if (r < 0)
@@ -113,6 +118,9 @@ static int open_by_vfio(struct work *work, struct err *err)
     }
     r = regs_open_vfio(&work->host, &work->dev, &work->regs, err);
     work->by_vfio = r == 0;
+    if (r == -EPERM)
+        work->cure = "in the chart: security.privileged: true; elsewhere run ccnode outside of "
+                     "the container";
     return r < 0 ? r : identify(work, err);
 }
 

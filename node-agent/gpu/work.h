@@ -25,6 +25,7 @@ struct work {
     char target[BDF_SIZE]; /* "node" or a BDF */
     const char *lock_dir;
     bool load_modules;
+    int64_t users_seen_us; /* when every process was last looked at; 0 = never */
     int lock_fd;
     bool locked;  /* this step failed because another worker has the lock */
     int lock_pid; /* whose pid it says, 0 = none */

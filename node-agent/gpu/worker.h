@@ -1,12 +1,13 @@
 /* The protocol between whoever wants something done to a device and ccnode-device, the only program that touches
  * hardware (design 3.5).
  *
- *   ccnode-device --host-root DIR [--lock-dir DIR] [--no-modprobe] BDF     steps for one device
+ *   ccnode-device --host-root DIR [--lock-dir DIR] [--no-modprobe] [--users-known] BDF     steps for one device
  *   ccnode-device --host-root DIR node                                     steps for the node
  *   ccnode-device --host-root DIR bus                                      the same; for "pci", which may be stuck in the
  *                                                                          kernel without getting in the way of "holders"
  *
- * --lock-dir is below the host root (default /run/ccnode/lock); with --no-modprobe "bind" loads no missing driver.
+ * --lock-dir is below the host root (default /run/ccnode/lock); with --no-modprobe "bind" loads no missing driver. With
+ * --users-known a step that would harm users does not search /proc for them within the first second: the caller just did.
  *
  * The parent writes one step a line on the worker's standard input, "STEP[ ARGUMENT]\n", and the worker answers
  * each with one JSON object on one line of standard output, in order. Steps are straight-line blocking code; the

@@ -51,7 +51,7 @@ def check(runs, notes):
     if notes.get("power") != ["control auto driver vfio-pci"]:
         yield f"power/control afterwards: {notes.get('power')}"
     pids = notes.get("holder", [])
-    for run, index in (("held", 0), ("held-group", 1), ("held-unbinding", 2)):
+    for run, index in (("held", 0), ("held-group", 1), ("held-group-container", 1), ("held-unbinding", 2)):
         for a in runs.get(run, [{"ok": True, "step": "nothing"}]):
             if a["ok"] or a["code"] != "EBUSY" or f"pid {pids[index]}," not in a["error"]:
                 yield f"{run}: {a}, holder {pids[index]}"
@@ -69,6 +69,11 @@ def check(runs, notes):
     unbound = step("lockdown-unbound", "query")
     if unbound.get("code") != "EPERM" or "lockdown" not in unbound.get("error", ""):
         yield f"lockdown without VFIO: {unbound}"
+    contained = step("lockdown-container", "query")
+    if contained.get("code") != "EPERM" or "device cgroup" not in contained.get("error", "") or "privileged: true" not in contained.get("cure", ""):
+        yield f"lockdown in a container that is not privileged: {contained}"
+    if not step("free-container", "unbind")["ok"]:
+        yield f"idle, asked from a container that is not privileged: {runs.get('free-container')}"
 
 
 def main():

@@ -41,6 +41,38 @@ def held_devices_are_refused_and_the_holder_named():
                 w.ok("unbind", "reset", "wait-boot", "bind nvidia" if how == "nvidia" else "bind")
 
 
+def registers_mapped_by_another_program_are_a_use():
+    """Nothing but /proc shows them, whether the device is on VFIO or has no driver: as NVIDIA's own tool does it."""
+    with Node("h100-pcie", "--scale", "0.01") as n:
+        for bound in (True, False):
+            if bound:
+                same(n.bind(H100), 0, "bind")
+            pid = hold(n, H100, "resource0")
+            before = counters(n, H100)
+            for step in ("unbind", "release", "reset", "remove") + (() if bound else ("wake", "stage on")):
+                with Worker(n, H100) as w:
+                    w.fails(step, "EBUSY", f"pid {pid}", "resource0")
+            same(counters(n, H100), before, "touched")
+            with Worker(n, H100, "--users-known") as w:  # believed for a second
+                until("looked again", lambda w=w: w.step("reset").get("code") == "EBUSY")
+            n.ctl("release", H100)
+            with Worker(n, H100) as w:
+                w.ok("unbind", "wake", "reset")
+
+
+def another_vfio_driver_is_no_way_around_a_holder():
+    with Node("h100-pcie", "--scale", "0.01") as n:
+        same(n.bind(H100), 0, "bind")
+        n.ctl("modprobe", "nvgrace_gpu_vfio_pci")
+        for how in ("group", "device", "resource0"):
+            pid = hold(n, H100, how)
+            with Worker(n, H100) as w:
+                w.fails("bind nvgrace-gpu-vfio-pci", "EBUSY", f"pid {pid}")
+                w.ok("bind vfio-pci", "bind auto")  # as it is: nobody is disturbed
+            same(n.driver(H100), "vfio-pci", "driver")
+            n.ctl("release", H100)
+
+
 def holders_of_every_kind_are_found():
     with Node("mixed", "--scale", "0") as n:
         pids = {hold(n, "0000:5d:00.0", "cdev"): "0000:5d:00.0", hold(n, "0000:2a:00.0", "resource0"): "0000:2a:00.0",
@@ -344,7 +376,8 @@ def slow_sleepers():
 
 if __name__ == "__main__":
     only = sys.argv[1:]
-    run([t for t in [held_devices_are_refused_and_the_holder_named, holders_of_every_kind_are_found,
+    run([t for t in [held_devices_are_refused_and_the_holder_named,
+         registers_mapped_by_another_program_are_a_use, another_vfio_driver_is_no_way_around_a_holder, holders_of_every_kind_are_found,
          mapping_without_descriptor_is_a_use, revoked_mapping_is_an_error_with_a_name, unbind_that_blocks_is_only_late,
          no_driver_link_does_not_mean_free, host_driver_is_never_reset_under, groups_are_bound_whole_or_not_at_all,
          without_iommu_binding_is_refused, missing_vfio_driver_is_loaded, resets_that_fail,

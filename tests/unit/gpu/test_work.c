@@ -7,15 +7,36 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/auto.h"
+#include "node-agent/gpu/inventory.h"
 #include "node-agent/gpu/lock.h"
+#include "node-agent/gpu/mmio.h"
+#include "node-agent/gpu/users.h"
 #include "node-agent/gpu/work.h"
 
 #define GPU "0000:18:00.0"
 #define DIR_OF_GPU "/sys/devices/pci0000:00/" GPU
 #define BAR0_SIZE (16 << 20)
+
+/* ---- opens that are not permitted, as a device cgroup does it ---- */
+
+int __real_host_openat(const struct host *host, const char *path, int flags,
+                       struct err *err); /* NOLINT */
+int __wrap_host_openat(const struct host *host, const char *path, int flags,
+                       struct err *err); /* NOLINT */
+
+static bool vfio_denied;
+
+int __wrap_host_openat(const struct host *host, const char *path, int flags, /* NOLINT */
+                       struct err *err)
+{
+    if (vfio_denied && strncmp(path, "/dev/vfio/", 10) == 0 && !(flags & O_PATH))
+        return err_set(err, EPERM, "open %s: Operation not permitted", path);
+    return __real_host_openat(host, path, flags, err);
+}
 
 struct desk {
     struct tree *tree;
@@ -132,12 +153,97 @@ static void bar_without_address_has_its_own_cure(void **state)
     desk_free(d);
 }
 
+/* A process with the VFIO group of the device open, nothing else. */
+static void hold_group(struct desk *d)
+{
+    AUTO_FREE char *node = xasprintf("%s/dev/vfio/7", d->tree->root);
+    tree_driver(d->tree, GPU, "vfio-pci");
+    tree_file(d->tree, "/dev/vfio/7", "");
+    tree_dir(d->tree, "/proc/4000000");
+    tree_file(d->tree, "/proc/4000000/comm", "qemu\n");
+    tree_link(d->tree, "/proc/4000000/fd/5", node);
+}
+
+static void a_group_that_cannot_be_tried_is_searched_for(void **state)
+{
+    (void)state;
+    static const enum worker_step harmful[] = {WORKER_UNBIND, WORKER_RELEASE, WORKER_RESET,
+                                               WORKER_REMOVE};
+    vfio_denied = true;
+    for (size_t i = 0; i < ARRAY_LEN(harmful); i++) {
+        struct err err = ERR_INIT;
+        struct desk *d = desk_new();
+        hold_group(d);
+        d->work.users_seen_us = mmio_now_us(); /* also when somebody has just looked */
+        if (step(d, harmful[i], "", &err) != -EBUSY || !strstr(err.msg, "qemu (pid 4000000, /dev/"))
+            fail_msg("%s: %d %s", worker_step_name(harmful[i]), -err.code, err.msg);
+        assert_false(was_reset(d));
+        desk_free(d);
+    }
+    vfio_denied = false;
+}
+
+/* Nobody's rights: as a container without CAP_SYS_PTRACE. */
+static int refuse_as_nobody(struct desk *d)
+{
+    struct err err = ERR_INIT;
+    struct nv_device dev;
+    int64_t seen = mmio_now_us();
+    if (inventory_read(&d->work.host, GPU, &dev, &err) < 0 || setuid(65534) < 0)
+        return 1;
+    int r = users_refuse(&d->work.host, &dev, &seen, &err);
+    return r == -EACCES && strstr(err.msg, "4000000") ? 0 : 1;
+}
+
+static void what_cannot_be_searched_is_refused(void **state)
+{
+    (void)state;
+    struct desk *d = desk_new();
+    int status = -1;
+    if (geteuid() != 0) {
+        desk_free(d);
+        skip();
+    }
+    hold_group(d);
+    AUTO_FREE char *fds = xasprintf("%s/proc/4000000/fd", d->tree->root);
+    assert_int_equal(chmod(fds, 0700), 0);
+    assert_int_equal(chmod(d->tree->root, 0755), 0);
+    vfio_denied = true;
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(refuse_as_nobody(d));
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    vfio_denied = false;
+    desk_free(d);
+}
+
+/* Lockdown, and VFIO nodes that may not be opened. */
+static void registers_out_of_reach_name_the_device_cgroup(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct desk *d = desk_new();
+    struct nv_device dev;
+    struct regs *regs = NULL;
+    hold_group(d);
+    vfio_denied = true;
+    assert_int_equal(inventory_read(&d->work.host, GPU, &dev, &err), 0);
+    assert_int_equal(regs_open_vfio(&d->work.host, &dev, &regs, &err), -EPERM);
+    assert_non_null(strstr(err.msg, "device cgroup"));
+    vfio_denied = false;
+    desk_free(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         /* first: cmocka sets a SIGBUS handler of its own for each test, the guard sets its one once */
         cmocka_unit_test(a_device_that_somebody_opens_is_not_reset),
         cmocka_unit_test(an_idle_device_is_reset),
+        cmocka_unit_test(a_group_that_cannot_be_tried_is_searched_for),
+        cmocka_unit_test(what_cannot_be_searched_is_refused),
+        cmocka_unit_test(registers_out_of_reach_name_the_device_cgroup),
         cmocka_unit_test(bar_without_address_has_its_own_cure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

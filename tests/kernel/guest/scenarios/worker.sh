@@ -2,10 +2,17 @@
 # ccnode-device against a real kernel: one line of its answers per line, "worker NAME: {…}". The test is test_worker.py.
 . /payload/lib.sh
 mkdir -p /run /lib64
+# the device cgroup that a container runtime gives to a container that is not privileged: no VFIO node
+mkdir -p /cgroup && mount -t cgroup -o devices none /cgroup && mkdir /cgroup/container
+echo a >/cgroup/container/devices.deny
+echo 'c 1:* rwm' >/cgroup/container/devices.allow
+cgroup=/cgroup
+
 run() { # run NAME TARGET STEPS… : the steps, one worker
     name=$1 target=$2
     shift 2
-    for step in "$@"; do echo "$step"; done | ASAN_OPTIONS=detect_leaks=0 /payload/ccnode-device "$target" 2>&1 |
+    for step in "$@"; do echo "$step"; done |
+        ASAN_OPTIONS=detect_leaks=0 sh -c 'echo 0 >$2/cgroup.procs && exec /payload/ccnode-device $1' - "$target" "$cgroup" 2>&1 |
         while IFS= read -r line; do echo "worker $name: $line"; done
 }
 switch() { run "$1" "$2" query unbind wake "stage $3" "check-staged $3" reset wait-boot "verify $3" sleep "bind auto" query; }
@@ -32,6 +39,9 @@ holder=$!
 sleep 1
 echo "worker holder: $holder"
 run held-group $G unbind reset
+cgroup=/cgroup/container
+run held-group-container $G unbind reset
+cgroup=/cgroup
 kill -9 $holder
 sleep 1
 
@@ -55,4 +65,7 @@ run back $G query "bind auto"
 echo integrity >/sys/kernel/security/lockdown
 switch lockdown-off $G off
 run lockdown-unbound $W unbind query
+cgroup=/cgroup/container
+run lockdown-container $G query
+run free-container $G unbind
 exit 0
