@@ -6,9 +6,11 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "node-agent/kube/backoff.h"
 #include "node-agent/machine.h"
 
 #define AGAIN_MS 60000
+#define RETRY_MIN_MS 1000
 #define ANSWER_MS 10000
 
 struct node_check {
@@ -20,6 +22,8 @@ struct node_check {
     char uid[64], asked_uid[64]; /* answered for; being asked about */
     bool answered, asking;
     struct loop_timer *timer;
+    struct backoff backoff;
+    char error[400];
     char foreign[480];
 };
 
@@ -33,23 +37,43 @@ static void on_again(void *arg)
         ask(check);
 }
 
+/* No answer proves nothing. Return: whether it is asked again. */
+static bool ask_again(struct node_check *check, const struct kube_result *result)
+{
+    if (result->err.code == 0)
+        return false;
+    if (result->status == 403) {
+        log_warning("it is not checked whether the Node is this machine's", "error",
+                    result->err.msg, NULL);
+        return false;
+    }
+    if (!*check->error)
+        log_warning("it is not known yet whether the Node is this machine's; asked again", "error",
+                    result->err.msg, NULL);
+    (void)snprintf(check->error, sizeof check->error, "%.390s", result->err.msg);
+    check->timer =
+        loop_add_timer(check->loop, backoff_next(&check->backoff, random_u32()), on_again, check);
+    return true;
+}
+
 static void on_machine(void *arg, const struct kube_result *result, const struct kube_machine *node)
 {
     struct node_check *check = arg;
     struct machine here, there = {0};
     char why[240];
     check->asking = false;
-    check->answered = true;
     if (result->err.code == ECANCELED)
         return; /* the client is going away */
+    if (ask_again(check, result))
+        return;
+    check->answered = true;
+    check->backoff.failures = 0;
+    *check->error = '\0';
     (void)snprintf(check->uid, sizeof check->uid, "%s", check->asked_uid);
     machine_read(check->host, &here);
     if (result->err.code == 0) {
         (void)snprintf(there.id, sizeof there.id, "%.63s", node->machine_id);
         (void)snprintf(there.uuid, sizeof there.uuid, "%.63s", node->system_uuid);
-    } else {
-        log_warning("it is not checked whether the Node is this machine's", "error",
-                    result->err.msg, NULL);
     }
     bool was = *check->foreign != '\0';
     *check->foreign = '\0';
@@ -81,6 +105,7 @@ struct node_check *node_check_new(struct loop *loop, struct kube *kube, const st
     struct node_check *check = xcalloc(1, sizeof *check);
     *check = (struct node_check){
         .loop = loop, .kube = kube, .host = host, .on_answer = on_answer, .arg = arg};
+    check->backoff = (struct backoff){.min_ms = RETRY_MIN_MS, .max_ms = AGAIN_MS};
     return check;
 }
 
@@ -97,11 +122,17 @@ bool node_check_passes(struct node_check *check, const struct kube_node *node)
     if (!node->exists ||
         (check->answered && strncmp(node->uid, check->uid, sizeof check->uid - 1) == 0))
         return !*check->foreign;
-    if (!check->asking) {
+    bool waits = check->timer && strncmp(node->uid, check->asked_uid, sizeof check->uid - 1) == 0;
+    if (!check->asking && !waits) {
         (void)snprintf(check->asked_uid, sizeof check->asked_uid, "%.63s", node->uid);
         ask(check);
     }
     return false;
+}
+
+const char *node_check_error(const struct node_check *check)
+{
+    return check ? check->error : "";
 }
 
 const char *node_check_foreign(const struct node_check *check)

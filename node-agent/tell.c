@@ -303,7 +303,9 @@ bool tell_ready(void *arg, char **ret_text)
         why = *agent->look_error ? agent->look_error : "the node has not been looked at yet";
     else if (agent_is_blind(agent))
         why = *agent->watch_error ? agent->watch_error
-                                  : "the API server has not answered yet, orders are not known";
+              : *node_check_error(agent->node_check)
+                  ? node_check_error(agent->node_check)
+                  : "the API server has not answered yet, orders are not known";
     else if (*agent->trouble_reason)
         why = agent->trouble;
     *ret_text = xasprintf("%s\n", *why ? why : "ok");

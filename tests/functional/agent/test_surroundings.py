@@ -134,6 +134,30 @@ def node_of_another_machine():
         b.stop_agent()
 
 
+def node_that_cannot_be_checked():
+    """The question goes unanswered for longer than one call takes: no answer is no proof, and it is asked again."""
+    with Bench("h100-pcie") as b:
+        own = b.node()["status"]["nodeInfo"]["machineID"]
+        put(b, "/etc/machine-id", "11111111222222223333333344444444\n")
+        b.label(MODE, "on")
+        b.api.ctl("fault", "status", "--code", "503", "--times", "0", "--method", "GET", "--path", "/api/v1/nodes/n1", "--agent", "ccnode-agent*")
+        b.start_agent()
+        until("it says so", lambda: "it is not known yet whether the Node is this machine" in b.log(), 20)
+        status, page = b.get("/readyz")
+        assert status == 503 and "503" in page, (status, page)
+        same((b.condition()["reason"], set(b.modes().values())), ("", {"off"}), "nothing is believed")
+        b.api.ctl("clear")
+        until("asked again", lambda: "belongs to another machine" in b.log(), 20)
+        same((b.condition()["reason"], set(b.modes().values())), ("", {"off"}), "nothing is changed")
+        b.stop_agent()
+        put(b, "/etc/machine-id", own)
+        b.api.ctl("fault", "status", "--code", "403", "--times", "0", "--method", "GET", "--path", "/api/v1/nodes/n1", "--agent", "ccnode-agent*")
+        b.start_agent()
+        b.wait_state("on", ready="true")  # who may not ask is not held up
+        assert "it is not checked whether the Node is this machine" in b.log()
+        b.stop_agent()
+
+
 def profile(b_dir, text):
     path = os.path.join(b_dir, "profile.yaml")
     with open(path, "w", encoding="utf-8") as f:
@@ -286,7 +310,7 @@ def another_plugin_that_does_not_give_way():
 
 
 WAITING = (kubelet_without_get_and_another_plugin, another_plugin_that_does_not_give_way, node_of_another_machine,
-           missing_permissions, broken_cdi_file_of_somebody_else, cdi_kind_of_somebody_else)
+           node_that_cannot_be_checked, missing_permissions, broken_cdi_file_of_somebody_else, cdi_kind_of_somebody_else)
 HOST = (an_order_on_a_host_without_tee, a_gpu_that_came_after_this_release, tdx_with_vfio_groups_only,
         eight_gpus_without_their_switches)
 
