@@ -131,6 +131,7 @@ struct agent {
     struct look *look; /* at the users, under way */
     bool users_wanted;
     uint64_t seq, observed_seq; /* looks at sysfs so far; the one that `observed` is from */
+    int64_t unseen_since_ms;    /* no look has worked since then; 0 = the last one did */
     int64_t users_looked_ms;    /* when the last look at holders and pods had ended; 0 = never */
     struct loop_timer *pass_timer, *tick_timer;
     struct loop_timer *settle_timer; /* memory is given back some time after a start or change */

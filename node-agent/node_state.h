@@ -52,9 +52,11 @@ struct observed {
     bool pods_known;       /* PodResources answered; always true without Kubernetes */
     char unknown_why[256]; /* when one of the two is false */
     char boot_id[40];
-    bool snp, tdx;        /* the host can start confidential guests */
-    char lockdown[24];    /* "none", "integrity", "confidentiality", "" = kernel without lockdown */
-    bool iommu;           /* at least one IOMMU group exists */
+    bool snp, tdx;     /* the host can start confidential guests */
+    char lockdown[24]; /* "none", "integrity", "confidentiality", "" = kernel without lockdown */
+    bool iommu;        /* at least one IOMMU group exists */
+    char stale
+        [480]; /* why the host cannot be looked at any more: the rest is what was seen last; "" = fresh */
     char unreadable[256]; /* an NVIDIA device that could not be identified, and why; "" = none */
 };
 

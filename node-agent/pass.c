@@ -32,6 +32,10 @@ bool agent_is_blind(const struct agent *agent)
 /* ---- asking for a look ---- */
 
 static void look_quickly(struct agent *agent);
+static void make_plan(struct agent *agent);
+static void find_trouble(struct agent *agent);
+static void judge_surroundings(struct agent *agent);
+static void publish(struct agent *agent);
 static void look_at_users(struct agent *agent);
 
 static void on_pass(void *arg)
@@ -108,17 +112,45 @@ static void note_device(struct agent *agent, const struct observed_device *d)
     track->was_bound = d->dev.driver_is_vfio && !track->acting;
 }
 
+/* What was seen last may not be true any more: that is said, and nothing is decided from it. */
+static void tell_unseen(struct agent *agent)
+{
+    (void)snprintf(agent->observed->stale, sizeof agent->observed->stale,
+                   "the host cannot be looked at: %.400s", agent->look_error);
+    if (agent->options.explain)
+        return;
+    make_plan(agent);
+    if (agent_is_blind(agent))
+        return;
+    find_trouble(agent);
+    judge_surroundings(agent);
+    publish(agent);
+}
+
+static void on_unseen(struct agent *agent, const struct err *err)
+{
+    int64_t now = loop_now_ms(agent->loop);
+    if (strcmp(agent->look_error, err->msg) != 0)
+        log_error("the host cannot be looked at", "error", err->msg, NULL);
+    (void)snprintf(agent->look_error, sizeof agent->look_error, "%s", err->msg);
+    agent_kick(agent, LOOK_USERS, LOOK_FAILED_MS);
+    if (agent->unseen_since_ms == 0)
+        agent->unseen_since_ms = now;
+    else if (now - agent->unseen_since_ms >= LOOK_FAILED_MS)
+        tell_unseen(agent);
+}
+
 static void on_seen(struct agent *agent, int r, const struct observed *observed,
                     const struct err *err)
 {
     if (r < 0) {
-        if (strcmp(agent->look_error, err->msg) != 0)
-            log_error("the host cannot be looked at", "error", err->msg, NULL);
-        (void)snprintf(agent->look_error, sizeof agent->look_error, "%s", err->msg);
-        agent_kick(agent, LOOK_USERS, LOOK_FAILED_MS);
+        on_unseen(agent, err);
         return;
     }
+    if (*agent->observed->stale)
+        log_info("the host can be looked at again", NULL);
     *agent->look_error = '\0';
+    agent->unseen_since_ms = 0;
     if (agent->observed != observed)
         *agent->observed = *observed;
     hotplug_look_saw(agent->hotplug, agent->observed);
@@ -225,6 +257,7 @@ static void set_trouble(struct agent *agent, const char *reason, const char *tex
 static void find_trouble(struct agent *agent)
 {
     *agent->trouble_reason = *agent->trouble = '\0';
+    set_trouble(agent, "HostUnreadable", agent->observed->stale);
     set_trouble(agent, "StateDirectoryFailed", agent->journal_error);
     set_trouble(agent, "OfferFailed", agent->offer_error);
     if (agent->label_blocks && *publisher_error(agent->publisher)) {

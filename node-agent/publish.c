@@ -190,8 +190,8 @@ static void derive_labels(const struct publish_input *in, const struct tally *t,
     else if (strcmp(state, "failed") == 0 || t->offered_devtools > 0 ||
              strcmp(state, "devtools") == 0)
         ready = "";
-    else if (rule)
-        ready = "true";
+    else if (rule && !*in->observed->stale)
+        ready = "true"; /* never from what was seen a while ago */
 
     if (in->intent->stand_back.mode) { /* cc-manager writes them: one writer per key */
         ret->mode_state.action = ret->ready_state.action = LABEL_KEEP;
@@ -328,7 +328,10 @@ static void describe_state(const struct publish_input *in, const struct tally *t
             ? "True"
             : "False";
     const char *state = state_text(ret);
-    if (t->changing > 0 && t->acting == 0 && *in->trouble_reason)
+    if (*in->observed->stale)
+        say(ret, "Unknown", "HostUnreadable", "%s; what is said of the devices was seen before",
+            in->observed->stale);
+    else if (t->changing > 0 && t->acting == 0 && *in->trouble_reason)
         say(ret, "False", in->trouble_reason, "%zu of %zu devices are to be changed; %s",
             t->changing, t->managed, in->trouble);
     else if (t->changing > 0)
@@ -374,6 +377,8 @@ static void describe(const struct publish_input *in, const struct tally *t, stru
     const struct stand_back *back = &in->intent->stand_back;
     if (in->intent->hands_off)
         say(ret, "Unknown", "HandsOff", "the workload label says that the devices are not ours");
+    else if (t->managed == 0 && *in->observed->stale)
+        say(ret, "Unknown", "HostUnreadable", "%s", in->observed->stale);
     else if (t->managed == 0)
         say(ret, "False", "NoDevices", "no NVIDIA GPU or NVSwitch to manage on this node%s%s",
             *in->observed->unreadable ? "; " : "", in->observed->unreadable);
@@ -400,7 +405,7 @@ void publish_derive(const struct publish_input *in, struct published *ret)
 {
     struct tally t = count(in);
     *ret = (struct published){
-        .decided = t.querying == 0,
+        .decided = t.querying == 0 || *in->observed->stale,
         .vfio_ready = t.managed > 0 && t.all_bound && !in->intent->hands_off,
         .mode_ready = t.managed > 0 && t.all_verified && t.changing == 0 && t.failed == 0,
         .n_failed = t.failed,

@@ -9,7 +9,7 @@
  *   mixed           all as wanted, different modes                                    by the rule below
  *   on off …        all as wanted and verified, or left as they are                   by the rule below; devtools: empty
  *
- * The rule: true when at least one device is offered (bound, in kubelet's list, resolvable by CDI) and every offered one
+ * The rule: false while the host cannot be looked at (observed.stale); true when at least one device is offered (bound, in kubelet's list, resolvable by CDI) and every offered one
  * is verified in on or ppcie; empty when an offered one is in devtools; else false.
  * A chain that tries a device again which failed before does not count as a change: that device is withdrawn all the
  * while, and the others must not become unschedulable every minute because of it. Likewise one that runs for more than

@@ -3,7 +3,9 @@
 done. The parsers' own tests are elsewhere (docs/developer.md has the table); here the whole agent is fed."""
 import json
 import os
+import signal
 import socket
+import subprocess
 import sys
 import time
 
@@ -207,6 +209,41 @@ def a_host_that_cannot_be_looked_at():
         calm(b)
 
 
+def a_host_that_is_hidden_for_a_while():
+    """What was seen before is no promise: ready goes after seconds, and comes again with the host."""
+    with Bench("h100-pcie", config='mode: { default: "on" }\n') as b:
+        b.start_agent()
+        b.wait_state("on", ready="true")
+        until("/readyz", lambda: b.get("/readyz")[0] == 200)
+        resets, bus = b.resets(), os.path.join(b.root, "sys/bus")
+        subprocess.run(["mount", "-t", "tmpfs", "none", bus], check=True)
+        try:
+            b.agent.send_signal(signal.SIGHUP)  # somebody asks for a look; by itself it comes within half a minute
+            condition = b.wait_condition("HostUnreadable")
+            same(condition["status"], "Unknown", condition)
+            b.wait_state("on", ready="false")
+            status, page = b.get("/readyz")
+            assert status == 503 and "cannot be looked at" in page, (status, page)
+            until("an Event", lambda: b.events("HostUnreadable"))
+        finally:
+            subprocess.run(["umount", bus], check=True)
+        b.wait_state("on", ready="true")
+        b.wait_condition("Ready")
+        until("/readyz", lambda: b.get("/readyz")[0] == 200)
+        same(b.resets(), resets, "nothing was done")
+        b.stop_agent()
+        # a new agent that never saw the host does not leave the old promise standing
+        subprocess.run(["mount", "-t", "tmpfs", "none", bus], check=True)
+        try:
+            b.start_agent()
+            b.wait_condition("HostUnreadable")
+            until("no promise", lambda: b.labels().get("nvidia.com/cc.ready.state") != "true")
+        finally:
+            subprocess.run(["umount", bus], check=True)
+        b.wait_state("on", ready="true")
+        same(b.resets(), resets, "nothing was done")
+
+
 def cpu_seconds(b):
     with open(f"/proc/{b.agent.pid}/stat", encoding="ascii") as f:
         return sum(map(int, f.read().rpartition(")")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")
@@ -214,4 +251,4 @@ def cpu_seconds(b):
 
 if __name__ == "__main__":
     run(label_and_annotation_values, configuration_files, who_uses_what_is_not_known, answers_of_the_device, garbage_on_sockets,
-        a_host_that_cannot_be_looked_at)
+        a_host_that_cannot_be_looked_at, a_host_that_is_hidden_for_a_while)

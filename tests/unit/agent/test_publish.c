@@ -97,6 +97,26 @@ static void ready_needs_kubelet_and_cdi(void **state)
     assert_string_equal(published.cond_reason, "KubeletUnavailable");
 }
 
+static void what_was_seen_a_while_ago_is_never_ready(void **state)
+{
+    (void)state;
+    make_node(&node, 2, 0);
+    settle(CC_MODE_ON);
+    strcpy(node.stale, "the host cannot be looked at: no /sys");
+    expect("on", "false", "Unknown", "HostUnreadable");
+    assert_non_null(strstr(published.cond_message, "no /sys"));
+    plan.devices[0].decision = DECISION_QUERY;
+    derive("", "");
+    assert_true(published.decided); /* no answer is to be waited for */
+    make_node(&node, 0, 0);
+    strcpy(node.stale, "the host cannot be looked at: no /sys");
+    settle(CC_MODE_ON);
+    derive("", "");
+    assert_string_equal(published.cond_reason, "HostUnreadable");
+    assert_int_equal(published.ready_state.action, LABEL_DELETE);
+    *node.stale = '\0';
+}
+
 static void a_change_is_not_ready_from_its_first_moment(void **state)
 {
     (void)state;
@@ -278,6 +298,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(each_mode_has_its_labels, fresh, stale),
         cmocka_unit_test_setup_teardown(ready_needs_kubelet_and_cdi, fresh, stale),
+        cmocka_unit_test_setup_teardown(what_was_seen_a_while_ago_is_never_ready, fresh, stale),
         cmocka_unit_test_setup_teardown(a_change_is_not_ready_from_its_first_moment, fresh, stale),
         cmocka_unit_test_setup_teardown(a_retry_or_a_straggler_leaves_the_others_schedulable, fresh,
                                         stale),
