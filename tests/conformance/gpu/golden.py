@@ -132,6 +132,7 @@ def same_traces_for_every_change():
                     same(writes, known[words], f"{what}: register writes of message {[hex(w) for w in words]}")
                 used = {a["offset"] for a in mine if a["op"] in "RW"}
                 assert used <= DOCUMENTED[kind], f"{what}: {[hex(x) for x in used - DOCUMENTED[kind]]}"
+                same([a for a in mine if a["op"] == "w"], [], f"{what}: configuration writes to a device that is fit")
                 same({k: v for k, v in n.knobs(ours).items()}, n.knobs(tool), f"{what}: knobs")
                 same(n.mode(ours), mode, what)
 
@@ -147,6 +148,26 @@ def nothing_before_the_device_is_fit():
             assert want <= before, f"{kind}: only {[hex(x) for x in sorted(before)]} before the first register"
             same(trace[first]["offset"], 0, f"{kind}: first register")
             same([a for a in trace[:first] if a["op"] == "w"], [], f"{kind}: configuration writes to a device that is fit")
+
+
+def configuration_writes_are_two():
+    """Power state and memory decoding, and only where they are not as they must be; from the first access to the last."""
+    with profile() as f, Twins(f.name, "--scale", "0.01") as n:
+        for kind, (_, ours, modes) in KINDS.items():
+            n.ctl("fault", ours, "no-power-control")  # nobody else wakes it
+            same(n.bind(ours), 0, "bind")
+            same(n.read(f"{ours}/power_state"), "D3hot", "asleep")
+            n.ctl("trace", "off")
+            with open(n.path(f"{ours}/config"), "r+b", buffering=0) as config:
+                os.pwrite(config.fileno(), b"\0\0", 4)
+
+            def query_and_switch(ours=ours, mode=modes[0]):
+                with Worker(n, ours) as w:
+                    w.ok("query")
+                n.our_switch(ours, mode)
+            trace = n.traced(ours, query_and_switch)
+            writes = [(a["offset"], a["value"] & 3) for a in trace if a["op"] == "w"]
+            same(writes, [(0x44, 0), (4, 2)], f"{kind}: configuration writes")
 
 
 def same_end_from_random_starts():
@@ -173,4 +194,4 @@ if __name__ == "__main__":
     if not os.path.exists(TOOL):
         print(f"SKIPPED: NVIDIA's tool is not there ({TOOL}); set CCNODE_SHARED")
         sys.exit(77)
-    run([same_traces_for_every_change, nothing_before_the_device_is_fit, same_end_from_random_starts])
+    run([same_traces_for_every_change, nothing_before_the_device_is_fit, configuration_writes_are_two, same_end_from_random_starts])
