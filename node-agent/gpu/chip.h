@@ -47,8 +47,9 @@ int chip_wait_firewall(struct regs *regs, const struct chip_config *config, stru
 
 /**
  * chip_identify() - by PMC_BOOT_0
- * @hint: chip name by id: tells "no data" apart (Hopper in recovery reads 0, Blackwell without DVSEC needs a pause);
- *        a chip that is not what its id says is an error, an unlisted id may be any
+ * @hint: chip name by id: tells "no data" apart (Hopper in recovery reads 0, Blackwell without DVSEC needs a pause).
+ *        Registers win over ids, which only give names: another chip of ours than the id says is what it reads; a chip
+ *        that should be one of ours and reads as none is an error; an unlisted id may be any
  * @ret: a chip without Confidential Computing is CHIP_PLAIN; so is one that neither id nor register tells (unlisted)
  * Return: 0; -ENOTRECOVERABLE locked down after a security fault, or firmware in recovery mode; -EIO no answer.
  */
