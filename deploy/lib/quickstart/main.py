@@ -98,10 +98,9 @@ class Story:
         registered = max(entry["time"] for entry in self.stage.kubelet("log")["log"] if entry["what"] == "register")
         started = time.time() - (time.monotonic() - began)
         self.figure("start of the agent → registered with kubelet", f"{registered - started:.2f} s")
-        devices = self.sight.devices()
         self.verify(self.modes() == {"off"}, "hardware", f"{self.inventory()}: all in mode off, no reset was needed")
         self.verify(not any(self.resets().values()), "resets", "none")
-        drivers = {device["driver"] for device in devices.values()}
+        drivers = {self.stage.driver(bdf) for bdf in self.sight.devices()}
         self.verify(drivers == {"vfio-pci"}, "drivers", "every device is bound to vfio-pci")
         self.verify_offer()
 

@@ -134,8 +134,21 @@ class Stage:
         return done.stdout
 
     def hardware(self, what):
-        """What the simulated hardware itself says, past the agent: bdf -> its record."""
-        return {entry["bdf"]: entry for entry in json.loads(self.tool("ccnode-sim", "ctl", "--json", what))}
+        """What the simulated hardware itself says of GPUs and NVSwitches, past the agent: bdf -> its record."""
+        entries = json.loads(self.tool("ccnode-sim", "ctl", "--json", what))
+        return {entry["bdf"]: entry for entry in entries if not self.is_audio(entry["bdf"])}
+
+    def driver(self, bdf):
+        link = os.path.join(self.root, "sys/bus/pci/devices", bdf, "driver")
+        return os.path.basename(os.readlink(link)) if os.path.islink(link) else None
+
+    def is_audio(self, bdf):
+        """The companion function of a graphics board."""
+        try:
+            with open(os.path.join(self.root, "sys/bus/pci/devices", bdf, "class"), encoding="ascii") as file:
+                return file.read().startswith("0x0403")
+        except OSError:
+            return False
 
     def kubectl(self, *words):
         """The operator. Returns what it printed; the requests that curl shows come with it."""
