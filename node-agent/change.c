@@ -525,6 +525,20 @@ void change_start_allowed(struct agent *agent)
     give_lease_back(agent);
 }
 
+/* Nobody has it, as far as is known, and reading gets in nobody's way: through VFIO it opens the device, which resets it,
+ * and a VM that starts meanwhile gets EBUSY. One that is offered is then read only after an event; where registers
+ * cannot be mapped nobody else changes them either without holding the device, and that is noticed. */
+static bool may_verify(const struct agent *agent, size_t i, const struct memory_device *m)
+{
+    const struct observed *observed = agent->observed;
+    const struct observed_device *seen = &observed->devices[i];
+    bool idle = observed->holders_known && observed->pods_known && seen->n_holders == 0 &&
+                seen->n_pods == 0;
+    bool by_vfio =
+        m->report.by_vfio || (*observed->lockdown && strcmp(observed->lockdown, "none") != 0);
+    return idle && !(by_vfio && serving_wants(agent->serving, seen->dev.bdf));
+}
+
 void change_verify_idle(struct agent *agent)
 {
     int64_t now = loop_now_ms(agent->loop);
@@ -537,7 +551,8 @@ void change_verify_idle(struct agent *agent)
         const struct track *track = agent_track(agent, change->bdfs[i]);
         const struct memory_device *m = memory_find(&agent->memory, change->bdfs[i]);
         if (agent->plan->devices[i].decision != DECISION_IN_PLACE || !track || track->querying ||
-            !m || !m->report_valid || now - m->read_at_ms < agent->config.verify_interval_ms)
+            !m || !m->report_valid || now - m->read_at_ms < agent->config.verify_interval_ms ||
+            !may_verify(agent, i, m))
             continue;
         struct device_plan *d = &change->plan.devices[i];
         *d = (struct device_plan){.decision = DECISION_QUERY, .n_steps = 1};

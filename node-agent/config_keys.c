@@ -174,7 +174,9 @@ const struct config_key config_keys[] = {
     {"devices", "modes", KEY_MAP, AT(modes), "", NULL, 0, check_mode, check_selector, NULL,
      "selector: mode; wins over the label"},
     {"devices", "verifyInterval", KEY_DURATION, AT(verify_interval_ms), "5m", NULL, DAY_MS, NULL,
-     NULL, NULL, "registers of idle devices are read again this often; 0s = only after events"},
+     NULL, NULL,
+     "registers of idle devices are read again this often, unless that needs VFIO (lockdown); 0s = "
+     "only after events"},
     {"busy", "policy", KEY_WORD, AT(busy_policy), "wait", busy_words, 0, NULL, NULL, NULL,
      "what happens when a device that must change is in use"},
     {"busy", "evictTimeout", KEY_DURATION, AT(evict_timeout_ms), "5m", NULL, DAY_MS, NULL, NULL,

@@ -506,6 +506,8 @@ int worker_report(const struct worker_answer *answer_, struct nv_report *ret, st
         report.booted = json_object_get_boolean(value);
     if (json_object_object_get_ex(answer_->members, "unlisted", &value))
         report.unlisted = json_object_get_boolean(value);
+    if (json_object_object_get_ex(answer_->members, "by_vfio", &value))
+        report.by_vfio = json_object_get_boolean(value);
     copy_member(answer_->members, "fault", report.fault, sizeof report.fault);
     *ret = report;
     return 0;

@@ -78,6 +78,7 @@ struct nv_report {
     unsigned capable_modes;
     bool booted;
     bool unlisted;   /* a chip that came after this release: mode and capabilities are not known */
+    bool by_vfio;    /* read through VFIO, as under kernel lockdown: each time resets the device */
     char fault[128]; /* "" = healthy; else what is wrong, e.g. "firmware is in recovery mode" */
 };
 

@@ -52,6 +52,7 @@ static void write_report(const struct nv_report *report, const char *fault, stru
     answer_close(a, ']');
     answer_bool(a, "booted", report->booted);
     answer_bool(a, "unlisted", report->unlisted);
+    answer_bool(a, "by_vfio", report->by_vfio);
     answer_text(a, "fault", fault);
 }
 
@@ -75,6 +76,7 @@ int work_query(struct work *work, struct answer *answer, struct err *err)
     }
     if (r < 0 && !is_fault(r))
         return r;
+    report.by_vfio = work->by_vfio;
     if (r < 0)
         work->open = false; /* looked at from the beginning next time */
     write_report(&report, r < 0 ? err->msg : "", answer);

@@ -48,6 +48,49 @@ def a_holder_is_seen_although_a_look_is_under_way():
             same(b.resets()[GPU], resets, "held")
 
 
+def reads(b, bdf, what="step begins"):
+    """How often its registers were read."""
+    return len([x for x in b.log().splitlines() if f'"{what}"' in x and bdf in x and "step=query" in x])
+
+
+def wait_for_reads(b, bdf):
+    until("reads under way have ended", lambda: reads(b, bdf) == reads(b, bdf, "step done"))
+
+
+def registers_of_a_device_in_use_are_not_read():
+    """A pod has it, and its VM may be about to open it; the others are verified all the while."""
+    with Bench("hgx-h100", config="devices: { verifyInterval: 100ms }\n") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        b.kubelet.ask("wait", resource=RESOURCE, allocatable=8)
+        b.kubelet.ask("allocate", resource=RESOURCE, pod="ml/train")
+        held = until("the pod is seen", lambda: [d["bdf"] for d in b.status()["devices"] if "ml/train" in str(d)])[0]
+        idle = [d for d in gpus(b) if d != held]
+        wait_for_reads(b, held)
+        before, others = reads(b, held), [reads(b, d) for d in idle]
+        until("the others are read", lambda: all(reads(b, d) >= n + 2 for d, n in zip(idle, others)))
+        same(reads(b, held), before, "left alone")
+        b.kubelet.ask("release", pod="ml/train")
+        until("read when it is free", lambda: reads(b, held) > before)
+
+
+def an_offered_device_is_not_opened_to_verify_it():
+    """Under kernel lockdown reading goes through VFIO, which resets the device and keeps a VM from starting."""
+    with Bench("h100-pcie", config="devices: { verifyInterval: 100ms }\n") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        b.kubelet.ask("wait", resource="nvidia.com/GH100_H100_PCIE", allocatable=1)
+        first = reads(b, GPU)
+        until("it is verified while its registers can be mapped", lambda: reads(b, GPU) > first)
+        b.ctl("lockdown", "integrity")
+        b.label(MODE, "off")  # a look at the host
+        until("it is taken in", lambda: '"orders of the node" mode=off' in b.log())
+        wait_for_reads(b, GPU)
+        before, resets = reads(b, GPU), b.resets()[GPU]
+        time.sleep(9)  # the agent looks what is due every 4 s
+        same((reads(b, GPU), b.resets()[GPU]), (before, resets), "left alone")
+
+
 def every_kind_of_holder_is_seen():
     with Bench("h100-pcie") as b:
         b.start_agent()
@@ -231,7 +274,7 @@ def a_pod_that_comes_at_the_last_moment_wins():
 
 if __name__ == "__main__":
     run(a_held_gpu_holds_up_only_itself_and_the_holder_is_named, a_holder_is_seen_although_a_look_is_under_way,
-        every_kind_of_holder_is_seen, ppcie_waits_for_all, a_pod_is_waited_for, restart_with_a_held_gpu_believes_the_journal,
+        registers_of_a_device_in_use_are_not_read, an_offered_device_is_not_opened_to_verify_it, every_kind_of_holder_is_seen, ppcie_waits_for_all, a_pod_is_waited_for, restart_with_a_held_gpu_believes_the_journal,
         policy_fail_reports_and_recovers, policy_evict_evicts_once_and_obeys_budgets,
         nobody_is_evicted_for_what_cannot_be, the_lease_comes_before_eviction,
         a_pod_that_comes_at_the_last_moment_wins)
