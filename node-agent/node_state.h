@@ -16,6 +16,12 @@ struct pod_ref {
     char name[254];
 };
 
+/* As what kubelet gave a device to a pod: resource and id as the plugin called them then. */
+struct given_name {
+    char resource[80];
+    char id[64];
+};
+
 /* Where the mode of a device is known from. */
 enum knowledge {
     KNOWN_NOT,       /* never read, or someone holds it and the journal cannot vouch for it */
@@ -36,7 +42,8 @@ struct observed_device {
     struct pod_ref holder_pod;
     size_t n_pods;
     struct pod_ref pods[NODE_MAX_PODS];
-    bool acting; /* a chain of ours is running on it */
+    struct given_name given[NODE_MAX_PODS]; /* of pods[] */
+    bool acting;                            /* a chain of ours is running on it */
     bool
         quarantined; /* a process that nobody can end keeps it: an abandoned worker, ours or another's */
     int stuck_pid;       /* that process, 0 = not known */

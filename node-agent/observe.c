@@ -18,7 +18,7 @@
 
 /* What kubelet gave to a pod. */
 struct given {
-    char *id;
+    char *id, *resource;
     struct pod_ref pod;
 };
 
@@ -220,6 +220,15 @@ static void on_holders(void *arg, const struct worker_answer *answer)
     finish_if_answered(look);
 }
 
+/* Another container of the same pod has it too. */
+static bool is_same_gift(const struct observed_device *d, size_t i, const struct given *given)
+{
+    return strcmp(d->pods[i].name, given->pod.name) == 0 &&
+           strcmp(d->pods[i].namespace, given->pod.namespace) == 0 &&
+           strcmp(d->given[i].resource, given->resource) == 0 &&
+           strcmp(d->given[i].id, given->id) == 0;
+}
+
 static void add_pod(struct observed *observed, const struct given *given)
 {
     for (size_t i = 0; i < observed->n; i++) {
@@ -227,10 +236,11 @@ static void add_pod(struct observed *observed, const struct given *given)
         struct dp_names names = {d->dev.bdf, d->dev.iommu_group, d->dev.cdev};
         if (d->n_pods == NODE_MAX_PODS || !dp_id_names(given->id, &names))
             continue;
-        const struct pod_ref *last = d->n_pods > 0 ? &d->pods[d->n_pods - 1] : NULL;
-        if (last && strcmp(last->name, given->pod.name) == 0 &&
-            strcmp(last->namespace, given->pod.namespace) == 0)
-            continue; /* another container of the same pod */
+        if (d->n_pods > 0 && is_same_gift(d, d->n_pods - 1, given))
+            continue;
+        struct given_name *name = &d->given[d->n_pods];
+        (void)snprintf(name->resource, sizeof name->resource, "%s", given->resource);
+        (void)snprintf(name->id, sizeof name->id, "%s", given->id);
         d->pods[d->n_pods++] = given->pod;
     }
 }
@@ -244,6 +254,7 @@ static void keep_given(struct look *look, const struct pod_list *list)
             continue;
         struct given *given = &look->given[look->n_given++];
         given->id = xstrdup(held->id);
+        given->resource = xstrdup(held->resource);
         (void)snprintf(given->pod.namespace, sizeof given->pod.namespace, "%s", held->namespace_);
         (void)snprintf(given->pod.name, sizeof given->pod.name, "%s", held->pod);
     }
@@ -290,6 +301,7 @@ static void take_over(struct observed *now, const struct observed *previous)
         memcpy(d->holders, old->holders, sizeof d->holders);
         d->n_pods = old->n_pods;
         memcpy(d->pods, old->pods, sizeof d->pods);
+        memcpy(d->given, old->given, sizeof d->given);
     }
 }
 
@@ -405,8 +417,10 @@ int observe_now(const struct workers *workers, const struct host *host, struct m
 
 static void free_look(struct look *look)
 {
-    for (size_t i = 0; i < look->n_given; i++)
+    for (size_t i = 0; i < look->n_given; i++) {
         free(look->given[i].id);
+        free(look->given[i].resource);
+    }
     free(look->given);
     json_object_put(look->holders.members);
     free(look);

@@ -222,6 +222,22 @@ static void fill_item(struct serving *serving, const struct config *config,
     item->dir_fd = host_open_dir(serving->options.host, path, &ignored);
 }
 
+/* A pod that got it under another name or id: for kubelet what we would offer now is one more device, and it would give
+ * the same one away twice (M-ID-2). */
+static bool is_given_otherwise(const struct observed_device *seen, const struct item *item,
+                               char ret[DP_MAX_REASON])
+{
+    for (size_t i = 0; i < seen->n_pods; i++) {
+        const struct given_name *given = &seen->given[i];
+        if (strcmp(given->resource, item->resource) == 0 && strcmp(given->id, item->id) == 0)
+            continue;
+        (void)snprintf(ret, DP_MAX_REASON, "pod %.60s/%.80s has it as %.60s %.40s until it ends",
+                       seen->pods[i].namespace, seen->pods[i].name, given->resource, given->id);
+        return true;
+    }
+    return false;
+}
+
 static size_t make_items(struct serving *serving, const struct config *config,
                          const struct intent *intent, const struct observed *observed,
                          const struct plan *plan, struct item items[static NV_MAX_DEVICES])
@@ -247,6 +263,8 @@ static size_t make_items(struct serving *serving, const struct config *config,
         item->healthy = plan->devices[i].serve && dev->driver_is_vfio && node_there && !foreign;
         if (!item->healthy)
             explain(seen, &plan->devices[i], &intent->devices[i], item->reason);
+        else if (serving->plugin)
+            item->healthy = !is_given_otherwise(seen, item, item->reason);
     }
     return n;
 }

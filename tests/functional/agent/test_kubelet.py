@@ -117,6 +117,27 @@ def aliases_and_numbers():
         assert set(devices) <= set(names["nvidia.com/pgpu"])
 
 
+def a_held_gpu_is_not_given_twice_under_a_new_name():
+    """After a reload kubelet knows nothing of the old name: what a pod has would be one more device to give away."""
+    with Bench("hgx-h100") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        b.kubelet.ask("wait", resource=SXM, allocatable=8)
+        b.kubelet.ask("allocate", resource=SXM, pod="ml/train")
+        held = until("the pod is seen", lambda: [d["bdf"] for d in b.status()["devices"] if "ml/train" in str(d)])[0]
+        numbers = {d["bdf"]: str(d["group"]) for d in b.ctl_json("devices")}
+        for config, resource, name in (("naming: alias", "nvidia.com/pgpu", held),
+                                       ("deviceIdStyle: number", SXM, numbers[held])):
+            b.write_config(f"devicePlugin: {{ {config} }}\n")
+            devices = until(f"offered with {config}", lambda: name in b.kubelet.devices().get(resource, {}) and
+                            b.kubelet.devices()[resource])
+            same({i for i, h in devices.items() if h == "Unhealthy"}, {name}, "the held one alone")
+            answer = b.kubelet.ctl("call", resource, "Allocate", "--ids", name)
+            assert answer["code"] != 0 and f"ml/train has it as {SXM} {held}" in answer["message"], answer
+        b.kubelet.ask("release", pod="ml/train")
+        until("offered when the pod has ended", lambda: set(b.kubelet.devices()[SXM].values()) == {"Healthy"})
+
+
 def we_stand_back_from_duties_of_the_gpu_operator():
     with Bench("h100-pcie", pods=True) as b:
         b.start_agent()
@@ -223,5 +244,5 @@ def an_index_stays_with_its_gpu():
 
 if __name__ == "__main__":
     run(an_index_stays_with_its_gpu, a_kubelet_that_starts_later, a_kubelet_that_restarts, allocations_are_checked,
-        four_models_and_a_gpu_without_cc, aliases_and_numbers, we_stand_back_from_duties_of_the_gpu_operator,
+        four_models_and_a_gpu_without_cc, aliases_and_numbers, a_held_gpu_is_not_given_twice_under_a_new_name, we_stand_back_from_duties_of_the_gpu_operator,
         a_cluster_policy_holds_while_nobody_answers, a_default_waits_for_the_cluster_policy, changes_take_turns_by_lease)
