@@ -65,6 +65,8 @@ struct fsp_mailbox {
     int (*receive)(struct fsp *fsp, uint32_t *packet, struct err *err);
 };
 extern const struct fsp_mailbox fsp_emem, fsp_mnoc;
+/* fsp_emem_look() - do its registers answer at all. Return: 0; -EIO they read as an error; -errno. */
+int fsp_emem_look(struct regs *regs, struct err *err);
 
 /* fsp_pause() - between two looks at a mailbox that has no answer yet; @look counts from 0.
  * Return: false when @limit_us since @begin_us or the session's budget is used up. */

@@ -31,6 +31,12 @@ static int read_queue(struct fsp *fsp, uint32_t head_at, struct queue *ret, stru
     return r < 0 ? r : regs_read(fsp->regs, head_at + 4, &ret->tail, err);
 }
 
+int fsp_emem_look(struct regs *regs, struct err *err)
+{
+    uint32_t v;
+    return regs_read(regs, CMD_HEAD, &v, err);
+}
+
 static bool is_empty(struct queue q)
 {
     return q.head == q.tail;

@@ -34,7 +34,7 @@ static int step_query(struct work *work, const char *argument, struct answer *a,
 static int step_knobs(struct work *work, const char *argument, struct answer *a, struct err *err)
 {
     (void)argument;
-    int r = work_open_mailbox(work, err);
+    int r = work_open_to_read(work, err);
     if (r == 0 && work->chip->mailbox == MAILBOX_NONE)
         r = err_set(err, EOPNOTSUPP, "this device has no knobs");
     if (r < 0)

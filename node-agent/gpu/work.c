@@ -152,6 +152,17 @@ int work_open(struct work *work, struct err *err)
     return 0;
 }
 
+int work_open_to_read(struct work *work, struct err *err)
+{
+    struct err why = ERR_INIT;
+    int r = work_open(work, err);
+    if (r == 0)
+        r = chip_wait_boot(work->regs, work->chip, &work->config, err);
+    if (r == 0 && work->chip->family == CHIP_HOPPER && fsp_emem_look(work->regs, &why) == -EIO)
+        r = work_open_mailbox(work, err);
+    return r;
+}
+
 int work_open_mailbox(struct work *work, struct err *err)
 {
     int r = work_open(work, err);

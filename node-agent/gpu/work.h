@@ -45,6 +45,9 @@ struct work {
 
 /* work_open() - Return: 0; -EBUSY held, or another worker has it; errors of the layers below. */
 int work_open(struct work *work, struct err *err);
+/* work_open_to_read() - and booted, for modes and knobs to be read. The privileged ring is left as it is (REF-P 1.6) unless
+ * the mailbox can't be reached without it. */
+int work_open_to_read(struct work *work, struct err *err);
 /* work_open_mailbox() - and ready for knobs: booted, privileged ring up. Keeps the knobs that are known. */
 int work_open_mailbox(struct work *work, struct err *err);
 void work_close(struct work *work); /* registers only; power and lock stay */

@@ -32,7 +32,7 @@ static int ask(struct work *work, struct nv_report *report, struct err *err)
         *report = (struct nv_report){.active = CC_MODE_OFF, .pending = CC_MODE_OFF, .booted = true};
         return 0;
     }
-    r = work_open_mailbox(work, err);
+    r = work_open_to_read(work, err);
     if (r < 0)
         return r;
     report->booted = true;

@@ -60,6 +60,8 @@ static const struct {
     [MODEL_FAULT_NO_POWER_CONTROL] = {"no-power-control", "1: no power/control attribute"},
     [MODEL_FAULT_MAP_DENIED] = {"map-denied",
                                 "1: mapping a BAR fails with EPERM although lockdown is off"},
+    [MODEL_FAULT_PRIV_RING] = {"priv-ring", "1: the mailbox reads errors until the privileged "
+                                            "register ring is started (Hopper)"},
     [MODEL_FAULT_AER_CORRECTABLE] = {"aer-correctable",
                                      "the kernel counted this many bad TLPs (correctable)"},
     [MODEL_FAULT_AER_NONFATAL] = {"aer-nonfatal",

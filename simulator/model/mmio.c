@@ -7,6 +7,7 @@
 enum reg {
     REG_CONST,
     REG_SINK, /* written only; what it does is not visible */
+    REG_PRIV_RING,
     REG_BOOT0,
     REG_BOOT,
     REG_MODE,
@@ -32,6 +33,7 @@ struct reg_range {
 #define BADF_SECURITY 0xbadf0200u
 #define BADF_PRIV 0xbadf4100u
 #define RECOVERY_BIT 0x40000000u
+#define PRIV_RING_START 4u
 
 static const struct reg_range registers[] = {
     {0x000000, 0x000000, KIND_NVIDIA, RD, REG_BOOT0, 0},
@@ -61,7 +63,7 @@ static const struct reg_range registers[] = {
     {0x091288, 0x091288, KIND_EMEM, RW, REG_SCRATCH_SBR, 0},
     {0x088e10, 0x088e10, KIND_OLD, RW, REG_SCRATCH_SBR, 0},
     {0x118234, 0x118234, KIND_OLD, RD, REG_BOOT, 0},
-    {0x12004c, 0x12004c, KIND_HOPPER | KIND_OLD, WR, REG_SINK, 0},
+    {0x12004c, 0x12004c, KIND_HOPPER | KIND_OLD, WR, REG_PRIV_RING, 0},
     {0x122204, 0x122204, KIND_HOPPER | KIND_OLD, WR, REG_SINK, 0},
     {0x0224fc, 0x0224fc, KIND_HOPPER | KIND_BLACKWELL, RD, REG_CONST,
      8u << 20 | 3u << 16 | 8u << 4 | 2},
@@ -163,11 +165,12 @@ static uint32_t read_register(struct state *s, struct device *d, const struct re
     case REG_SCRATCH_SBR:
         return *scratch(d, r->reg);
     case REG_EMEM:
-        return fsp_read(s, d, at);
+        return d->faults[MODEL_FAULT_PRIV_RING] ? MODEL_UNKNOWN : fsp_read(s, d, at);
     case REG_MNOC:
         return mnoc_read(s, d, at);
     case REG_UNITS:
         return unit_row(d, (at - r->first) / 4);
+    case REG_PRIV_RING:
     case REG_SINK:
     case REG_CONST:
     default:
@@ -180,6 +183,8 @@ static void write_register(struct state *s, struct device *d, const struct reg_r
 {
     if (r->reg == REG_SCRATCH_FLR || r->reg == REG_SCRATCH_SBR)
         *scratch(d, r->reg) = v;
+    else if (r->reg == REG_PRIV_RING && v == PRIV_RING_START)
+        d->faults[MODEL_FAULT_PRIV_RING] = 0;
     else if (r->reg == REG_EMEM)
         fsp_write(s, d, at, v);
     else if (r->reg == REG_MNOC)

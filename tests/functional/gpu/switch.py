@@ -1,7 +1,7 @@
 """ccnode-device switches every kind of device in every mode, in its own time and with few accesses."""
 import time
 
-from worker import Node, Worker, counters, knob, modes, run, same, switch
+from worker import Node, Worker, counters, json, knob, modes, run, same, switch
 
 H100, SWITCH = "0000:18:00.0", "0000:c1:00.0"
 
@@ -86,6 +86,26 @@ def asleep_and_awake():
         same(n.read(f"{H100}/power_state"), "D3hot", "asleep again")
 
 
+def reading_starts_no_ring():
+    """What only a change needs to write is left alone by a look, unless the look needs it too."""
+    ring, mailbox = {0x12004c, 0x122204}, {0x8f2c10, 0x8f2c14, 0x8f2c90, 0x8f2c94, 0x8f2ad0, 0x8f2ad4}
+
+    def writes(steps):
+        n.ctl("trace", "off")
+        n.ctl("trace", "on")
+        with Worker(n, H100) as w:
+            w.ok(*steps)
+        return {a["offset"] for a in json.loads(n.ctl("--json", "trace", H100)) if a["op"] == "W"}
+
+    with Node("h100-pcie", "--scale", "0.01") as n:
+        assert writes(["query", "knobs"]) <= mailbox
+        assert ring <= writes(["stage off"])
+        n.ctl("fault", H100, "priv-ring")
+        assert ring <= writes(["query"])
+        n.ctl("fault", H100, "priv-ring")
+        assert ring <= writes(["knobs"])
+
+
 def sbr_and_flr():
     with Node("h100-pcie", "--scale", "0.01") as n, Worker(n, H100) as w:
         w.ok("unbind", "wake")
@@ -129,4 +149,4 @@ def bad_steps_are_answered():
 
 if __name__ == "__main__":
     run([every_kind_every_mode, capabilities_come_from_the_device, ppcie_is_really_left, accesses_and_time,
-         asleep_and_awake, sbr_and_flr, knobs_are_listed, bad_steps_are_answered])
+         asleep_and_awake, reading_starts_no_ring, sbr_and_flr, knobs_are_listed, bad_steps_are_answered])
