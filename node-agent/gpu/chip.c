@@ -12,12 +12,14 @@ enum {
     HOPPER_RECOVERY = 0x20120,     /* bit 30 */
     BLACKWELL_RECOVERY = 0x8aa128, /* low byte not 0 or 1 */
     LS10_RECOVERY = 0x66120,       /* bit 30 */
+    GRACE_LINK = 0x1498,           /* 0xff = up (Linux drivers/vfio/pci/nvgrace-gpu) */
     FSP_STATUS = 0x8f0320,         /* four words */
     FSP_VERSION = 0x8f0334,        /* major 11:8, minor 7:0 */
     HOPPER_FAULT = 0x2b4,          /* configuration space: security fault word */
     DVSEC_FAULT = 0x14,            /* the same, from NVIDIA's DVSEC on */
 };
 
+#define GRACE_LIMIT_MS 30000 /* memory training and link together (nvgrace-gpu) */
 #define HOPPER_BOOT .boot_reg = 0x200bc, .boot_limit_ms = 5000
 #define GB10X_BOOT .boot_reg = 0x200bc, .boot_limit_ms = 10000
 #define GB20X_BOOT .boot_reg = 0xad00bc, .boot_limit_ms = 10000
@@ -186,19 +188,27 @@ int chip_read_mode(struct regs *regs, const struct chip *chip, enum cc_mode *ret
 
 /* ---- waiting ---- */
 
-static int boot_timeout(struct regs *regs, const struct chip *chip, uint32_t last, struct err *err)
+/* A register that reads 0xff when it is done, the time for it, and what it means. */
+struct ready {
+    uint32_t at;
+    int limit_ms;
+    const char *what;
+    bool tolerant; /* of error patterns meanwhile */
+};
+
+static int boot_timeout(struct regs *regs, const struct ready *ready, uint32_t last,
+                        struct err *err)
 {
     struct err ignored = ERR_INIT;
     uint32_t status[4] = {0}, version = 0;
     for (unsigned i = 0; i < 4; i++)
         (void)regs_read_any(regs, FSP_STATUS + 4 * i, &status[i], &ignored);
     (void)regs_read_any(regs, FSP_VERSION, &version, &ignored);
-    return err_set(
-        err, ETIMEDOUT,
-        "firmware did not report boot complete within %d s (register 0x%x reads 0x%x; FSP status "
-        "%08x %08x %08x %08x, version %u.%u)",
-        chip->boot_limit_ms / 1000, chip->boot_reg, last, status[0], status[1], status[2],
-        status[3], version >> 8 & 15, version & 0xff);
+    return err_set(err, ETIMEDOUT,
+                   "firmware did not report %s within %d s (register 0x%x reads 0x%x; FSP status "
+                   "%08x %08x %08x %08x, version %u.%u)",
+                   ready->what, ready->limit_ms / 1000, ready->at, last, status[0], status[1],
+                   status[2], status[3], version >> 8 & 15, version & 0xff);
 }
 
 /* All ones while booting: is the device still there? Return: 0 it is, keep waiting. */
@@ -217,28 +227,42 @@ static int still_there(struct regs *regs, struct err *err)
     return r;
 }
 
-int chip_wait_boot(struct regs *regs, const struct chip *chip, const struct chip_config *config,
-                   struct err *err)
+static int wait_ready(struct regs *regs, const struct ready *ready, int64_t begin, struct err *err)
 {
-    if (!chip->boot_reg)
-        return 0;
-    int r = chip_wait_firewall(regs, config, err);
-    int64_t end = regs_now_us(regs) + (int64_t)chip->boot_limit_ms * 1000;
+    int64_t end = begin + (int64_t)ready->limit_ms * 1000;
+    int r = 0;
     while (r == 0) {
         int64_t now = regs_now_us(regs); /* before the read: a slow last read still counts */
         uint32_t v;
-        r = regs_read_any(regs, chip->boot_reg, &v, err);
+        r = regs_read_any(regs, ready->at, &v, err);
         if (r < 0 || v == 0xff)
             return r;
         if (v == 0xffffffff)
             r = still_there(regs, err);
-        else if (v >> 16 == 0xbadf && chip->family != CHIP_BLACKWELL)
-            r = err_set(err, EIO, "boot failed: register 0x%x reads 0x%08x (%s)", chip->boot_reg, v,
+        else if (v >> 16 == 0xbadf && !ready->tolerant)
+            r = err_set(err, EIO, "boot failed: register 0x%x reads 0x%08x (%s)", ready->at, v,
                         regs_bad_value(v));
         if (r == 0 && now >= end)
-            return boot_timeout(regs, chip, v, err);
+            return boot_timeout(regs, ready, v, err);
         if (r == 0)
             regs_pause_us(regs, 10000);
     }
+    return r;
+}
+
+int chip_wait_boot(struct regs *regs, const struct chip *chip, const struct chip_config *config,
+                   struct err *err)
+{
+    const struct ready boot = {chip->boot_reg, config->grace ? GRACE_LIMIT_MS : chip->boot_limit_ms,
+                               "boot complete", chip->family == CHIP_BLACKWELL};
+    const struct ready link = {GRACE_LINK, GRACE_LIMIT_MS, "the link to the processor up", true};
+    if (!chip->boot_reg)
+        return 0;
+    int r = chip_wait_firewall(regs, config, err);
+    int64_t begin = regs_now_us(regs);
+    if (r == 0)
+        r = wait_ready(regs, &boot, begin, err);
+    if (r == 0 && config->grace)
+        r = wait_ready(regs, &link, begin, err);
     return r;
 }

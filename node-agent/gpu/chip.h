@@ -31,6 +31,7 @@ struct chip_config {
     unsigned pm;    /* offset of the power management capability; 0 = none */
     unsigned pcie;  /* PCI Express capability */
     unsigned dvsec; /* NVIDIA's DVSEC with the BAR firewall bit (Blackwell) */
+    bool grace;     /* superchip (GH200, GB200, …): its link to the processor comes up as well */
 };
 
 /**
@@ -59,7 +60,8 @@ int chip_identify(struct regs *regs, const struct chip_config *config, const cha
 /* chip_check_recovery() - Return: 0, -ENOTRECOVERABLE firmware in recovery mode, -errno. */
 int chip_check_recovery(struct regs *regs, const struct chip *chip, struct err *err);
 
-/* chip_wait_boot() - until firmware says boot complete. -ETIMEDOUT with the status words of the FSP. */
+/* chip_wait_boot() - until firmware says boot complete, and on a Grace superchip the link to the processor is up.
+ * -ETIMEDOUT with the status words of the FSP. */
 int chip_wait_boot(struct regs *regs, const struct chip *chip, const struct chip_config *config,
                    struct err *err);
 

@@ -1,9 +1,12 @@
 /* Configuration space: presence, capabilities, power state, memory decoding, BAR firewall. */
 #include <errno.h>
 
+#include "base/auto.h"
 #include "node-agent/gpu/chip.h"
 
 enum {
+    CFG_ID = 0x00,
+    CFG_SUBSYSTEM = 0x2c,
     CFG_COMMAND = 0x04,
     CFG_STATUS_CAPS = 1 << 4, /* of the status word */
     CFG_CAPS = 0x34,
@@ -73,6 +76,29 @@ static int walk_extended(struct regs *regs, struct chip_config *ret, struct err 
     return 0;
 }
 
+/* Boards whose GPU has a coherent link (C2C) to a Grace processor: NVIDIA/gpu-admin-tools gpu/devid_names.py. Some share
+ * their device id with boards that have none. */
+static const struct {
+    uint16_t device, subsystem; /* 0 = any */
+} grace[] = {
+    {0x2342, 0}, {0x2343, 0}, {0x2345, 0},      {0x2348, 0},
+    {0x2941, 0}, {0x297e, 0}, {0x29bc, 0x2045}, {0x31c2, 0x21f1},
+};
+
+static int find_grace(struct regs *regs, struct chip_config *ret, struct err *err)
+{
+    uint32_t id, subsystem;
+    int r = regs_config_read(regs, CFG_ID, 4, &id, err);
+    if (r == 0)
+        r = regs_config_read(regs, CFG_SUBSYSTEM, 4, &subsystem, err);
+    for (size_t i = 0; i < ARRAY_LEN(grace) && r == 0; i++) {
+        if (id >> 16 == grace[i].device &&
+            (!grace[i].subsystem || subsystem >> 16 == grace[i].subsystem))
+            ret->grace = true;
+    }
+    return r;
+}
+
 int chip_read_config(struct regs *regs, struct chip_config *ret, struct err *err)
 {
     struct chip_config config = {0};
@@ -84,7 +110,9 @@ int chip_read_config(struct regs *regs, struct chip_config *ret, struct err *err
         return r;
     if (caps == 0xff || probe == 0xffff)
         return is_gone(err);
-    r = walk_legacy(regs, caps, &config, err);
+    r = find_grace(regs, &config, err);
+    if (r == 0)
+        r = walk_legacy(regs, caps, &config, err);
     if (r == 0)
         r = walk_extended(regs, &config, err);
     if (r == 0)

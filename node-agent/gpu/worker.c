@@ -8,7 +8,9 @@
  * code. */
 enum {
     FIREWALL = 5000, /* Blackwell BAR firewall after a reset (gpu-admin-tools) */
-    BOOT = 10000,    /* boot complete: 10 s Blackwell, 5 s Hopper and LS10 (gpu-admin-tools) */
+    BOOT =
+        30000, /* boot complete: 10 s Blackwell, 5 s Hopper and LS10 (gpu-admin-tools), 30 s with a
+                     * Grace processor (Linux nvgrace-gpu) */
     WAKE =
         3000, /* D3cold exit of the device and of every bridge above, 100 ms each, and slow firmware */
     QUEUE =
@@ -36,7 +38,8 @@ static const struct {
     [WORKER_SLEEP] = {"sleep", WAKE + MARGIN},
     /* a host driver may take seconds to let go; who still uses the device was looked at before */
     [WORKER_UNBIND] = {"unbind", 30000},
-    [WORKER_BIND] = {"bind", 30000}, /* with modprobe */
+    /* with modprobe; nvgrace-gpu waits for the boot of its device in the probe */
+    [WORKER_BIND] = {"bind", 30000 + BOOT},
     [WORKER_RELEASE] = {"release",
                         60000}, /* the host's own driver may start the whole GPU in its probe */
     [WORKER_REMOVE] = {"remove", 30000},

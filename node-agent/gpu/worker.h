@@ -97,7 +97,7 @@ const char *worker_step_name(enum worker_step step);
 /* worker_step_find() - Return: the step of that name, or WORKER_STEP_MAX. */
 enum worker_step worker_step_find(const char *name, unsigned long len);
 /* worker_deadline_ms() - how long the parent waits for the answer; derived from the limits of the protocol
- * (boot 10 s + firewall 5 s, kernel FLR ready poll, …), each explained in worker.c. */
+ * (boot 30 s + firewall 5 s, kernel FLR ready poll, …), each explained in worker.c. */
 int worker_deadline_ms(enum worker_step step);
 
 #endif

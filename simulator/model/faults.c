@@ -62,6 +62,8 @@ static const struct {
                                 "1: mapping a BAR fails with EPERM although lockdown is off"},
     [MODEL_FAULT_PRIV_RING] = {"priv-ring", "1: the mailbox reads errors until the privileged "
                                             "register ring is started (Hopper)"},
+    [MODEL_FAULT_LINK_SLOW] = {"link-slow", "the link of a Grace superchip to its processor comes "
+                                            "up this many milliseconds after the boot"},
     [MODEL_FAULT_AER_CORRECTABLE] = {"aer-correctable",
                                      "the kernel counted this many bad TLPs (correctable)"},
     [MODEL_FAULT_AER_NONFATAL] = {"aer-nonfatal",

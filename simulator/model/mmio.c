@@ -10,6 +10,7 @@ enum reg {
     REG_PRIV_RING,
     REG_BOOT0,
     REG_BOOT,
+    REG_LINK,
     REG_MODE,
     REG_RECOVERY,
     REG_SCRATCH_FLR,
@@ -49,6 +50,7 @@ static const struct reg_range registers[] = {
     {0x0200bc, 0x0200bc, KIND_HOPPER | KIND_GB10X, RD, REG_BOOT, 0},
     {0xad00bc, 0xad00bc, KIND_GB20X, RD, REG_BOOT, 0},
     {0x0660bc, 0x0660bc, KIND_SWITCH, RD, REG_BOOT, 0},
+    {0x001498, 0x001498, KIND_HOPPER | KIND_GB10X, RD, REG_LINK, 0},
     {0x1182cc, 0x1182cc, KIND_HOPPER, RD, REG_MODE, 0},
     {0x000590, 0x000590, KIND_BLACKWELL, RD, REG_MODE, 0},
     {0x028c50, 0x028c50, KIND_SWITCH, RD, REG_MODE, 0},
@@ -128,6 +130,16 @@ static uint32_t boot_flag(struct state *s, const struct device *d)
     return d->faults[MODEL_FAULT_BOOT_BADF] ? BADF_BOOT : 0;
 }
 
+/* Link to the processor (Linux nvgrace-gpu: 0xff = ready); when it comes up is an estimate. Others have none. */
+static uint32_t link_flag(struct state *s, const struct device *d)
+{
+    static const uint16_t grace[] = {0x2342, 0x2345, 0x2348, 0x2941};
+    for (size_t i = 0; i < sizeof grace / sizeof *grace; i++)
+        if (d->desc.device_id == grace[i])
+            return booted(s, d) && now_ns(s) >= d->link_at ? 0xff : 0;
+    return 0;
+}
+
 /* Before boot is complete the register reads 0 (estimate): who does not wait sees the wrong mode. */
 static uint32_t mode_register(struct state *s, const struct device *d)
 {
@@ -157,6 +169,8 @@ static uint32_t read_register(struct state *s, struct device *d, const struct re
         return d->faults[MODEL_FAULT_RECOVERY] && d->kind == KIND_HOPPER ? 0 : boot0(d);
     case REG_BOOT:
         return boot_flag(s, d);
+    case REG_LINK:
+        return link_flag(s, d);
     case REG_MODE:
         return mode_register(s, d);
     case REG_RECOVERY:

@@ -61,6 +61,7 @@ static void start_boot(struct state *s, struct device *d)
 {
     d->config_at = due_in(s, s->delays[MODEL_DELAY_FLR] / 2);
     d->boot_at = due_in(s, boot_delay(s, d));
+    d->link_at = due_in(s, boot_delay(s, d) + (uint32_t)d->faults[MODEL_FAULT_LINK_SLOW]);
     if (d->dvsec)
         d->firewall_at = d->faults[MODEL_FAULT_FIREWALL_NEVER]
                              ? INT64_MAX

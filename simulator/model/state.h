@@ -94,6 +94,7 @@ struct device {
     bool held;                               /* in reset for as long as the bridge says so */
     bool coupled;                            /* the next SBR is a fundamental reset */
     bool retrying;                           /* configuration retry that never ends */
+    int64_t link_at;                         /* of a Grace superchip to its processor */
     int64_t config_at, boot_at, firewall_at; /* due times; boot_at of a bridge: its link is up */
     bool restore;                            /* put saved back once configuration answers */
     struct model_saved saved;

@@ -266,6 +266,33 @@ static void slow_boot_is_waited_for(void **state)
     }
 }
 
+/* GH200, GB200: memory training and the link may take 30 s together (Linux nvgrace-gpu). */
+static void grace_superchips_are_waited_for(void **state)
+{
+    (void)state;
+    static const struct bench_kind kinds[] = {{"gh100", 0x2342, 0x030200, 0},
+                                              {"gb100", 0x2941, 0x030200, 0}};
+    for (size_t kind = 0; kind < ARRAY_LEN(kinds); kind++) {
+        struct err err = ERR_INIT;
+        struct bench *b = bench_new(&kinds[kind]);
+        expect(bench_open(b, &err), 0, &err, "", kinds[kind].name);
+        expect(bench_switch(b, CC_MODE_ON, &err), 0, &err, "", kinds[kind].name);
+        bench_fault(b, MODEL_FAULT_BOOT_SLOW, 12000);
+        bench_fault(b, MODEL_FAULT_LINK_SLOW, 12000);
+        bench_reset(b);
+        int64_t begin = model_now_ns(b->model);
+        expect(chip_wait_boot(b->regs, b->chip, &b->config, &err), 0, &err, "", "slow");
+        assert_true(model_now_ns(b->model) - begin > 24000000000);
+        bench_fault(b, MODEL_FAULT_LINK_SLOW, 60000);
+        bench_reset(b);
+        begin = model_now_ns(b->model);
+        expect(chip_wait_boot(b->regs, b->chip, &b->config, &err), -ETIMEDOUT, &err,
+               "did not report the link to the processor up within 30 s (register 0x1498", "link");
+        assert_in_range((model_now_ns(b->model) - begin) / 1000000, 30000, 31000);
+        bench_free(b);
+    }
+}
+
 static void error_pattern_while_booting(void **state)
 {
     (void)state;
@@ -438,6 +465,7 @@ int main(void)
         cmocka_unit_test(refused_write_puts_the_others_back),
         cmocka_unit_test(boot_that_never_ends),
         cmocka_unit_test(slow_boot_is_waited_for),
+        cmocka_unit_test(grace_superchips_are_waited_for),
         cmocka_unit_test(error_pattern_while_booting),
         cmocka_unit_test(device_that_falls_off_while_booting),
         cmocka_unit_test(firewall_that_stays_up),
