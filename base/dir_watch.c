@@ -61,5 +61,5 @@ bool dir_watch_add(struct dir_watch *watch, const char *dir)
     (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     return inotify_add_watch(watch->fd, path,
                              IN_CREATE | IN_DELETE | IN_MOVED_TO | IN_MOVED_FROM | IN_CLOSE_WRITE |
-                                 IN_ATTRIB | IN_ONLYDIR) >= 0;
+                                 IN_MODIFY | IN_ATTRIB | IN_ONLYDIR) >= 0;
 }

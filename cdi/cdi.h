@@ -55,6 +55,7 @@ struct cdi_spec {
     size_t len;
     size_t n_entries;
     struct err err; /* of cdi_sync(): why it is not on disk */
+    bool written;   /* of cdi_sync(): the file was another one, or not there */
 };
 
 struct cdi_specs {
@@ -82,8 +83,8 @@ struct cdi_sync_result {
  * cdi_sync() - make our files in @dir say @specs and nothing else
  * Files are replaced by rename, only when their bytes differ; files of ours that @specs does not name are removed
  * (no devices: all of ours). The directory is made when there is something to write. A file that is not ours is
- * never changed or removed, except a spec of the same kind and file name that lists nothing but VFIO nodes, which is
- * what the peers leave behind.
+ * never changed or removed, except, under the name of one of ours, a spec of the same kind that lists nothing but VFIO
+ * nodes, which is what the peers leave behind, and what is no spec at all.
  * @dir: path below the host root, "/var/run/cdi"
  * @durable: fsync; for directories that survive a boot, not for /run
  * Return: 0; -EEXIST a foreign file is in the way or offers the same kind; other -errno from the file system. The message
@@ -92,6 +93,19 @@ struct cdi_sync_result {
  */
 int cdi_sync(const struct host *host, const char *dir, struct cdi_specs *specs, bool durable,
              struct cdi_sync_result *ret, struct err *err);
+
+/* What our files on disk say, whoever has written there last. A file is read once and again when its stat has changed. */
+struct cdi_reader;
+struct cdi_reader *cdi_reader_new(const struct host *host);
+void cdi_reader_free(struct cdi_reader *reader); /* accepts NULL */
+/* cdi_reader_update() - read again what has changed since it was read. Return: whether anything has. */
+bool cdi_reader_update(struct cdi_reader *reader);
+/**
+ * cdi_reader_check() - "nvidia.com/@class=@id" stands for @node in our file in @dir, as it was at the last update
+ * Return: 0; -EBADMSG the file is not sound, not ours, or says another node; -ENOENT there is no such device.
+ */
+int cdi_reader_check(struct cdi_reader *reader, const char *dir, const char *class, const char *id,
+                     const char *node, struct err *err);
 
 /* cdi_has_ours() - whether @dir has a file of ours */
 bool cdi_has_ours(const struct host *host, const char *dir);

@@ -36,6 +36,12 @@ static bool is_leftover(const char *text, size_t len, const char *class)
     return is;
 }
 
+/* What is left of a file of ours that somebody has emptied or overwritten: nobody could read devices from it. */
+static bool is_rubble(const char *text, size_t len)
+{
+    return !memmem(text, len, "cdiVersion", strlen("cdiVersion"));
+}
+
 struct sync {
     const struct host *host;
     const char *dir;
@@ -69,7 +75,7 @@ static void block_kind(struct sync *sync, struct cdi_spec *spec, const char *fil
 static void look_at_foreign(struct sync *sync, const char *file, const char *text, size_t len)
 {
     struct cdi_spec *same_name = find_spec(sync->specs, file);
-    if (same_name && is_leftover(text, len, same_name->class))
+    if (same_name && (is_leftover(text, len, same_name->class) || is_rubble(text, len)))
         return;
     if (same_name) {
         block_kind(sync, same_name, file);
@@ -159,6 +165,7 @@ static void write_spec(struct sync *sync, size_t i)
         problem(sync, r, &spec->err);
     else
         sync->result.written++;
+    spec->written = r == 0;
 }
 
 /* Nothing can be said about the directory: no kind is on disk for sure. */

@@ -184,6 +184,22 @@ static void on_surroundings(void *arg)
     agent_decide(arg); /* nothing of the host has changed */
 }
 
+static bool cdi_is_stale(void *arg)
+{
+    const struct agent *agent = arg;
+    return serving_cdi_stale(agent->serving);
+}
+
+static void on_restored(void *arg, const char *dir, const char *file)
+{
+    static const char text[] = "a CDI file was changed or removed by somebody else";
+    log_warning(text, "directory", dir, "file", file, "now", "written again", NULL);
+    tell_event(arg, "Warning", "CDIFileRestored", "Offer",
+               "%s/%s was changed or removed by somebody else and is written again; find out who "
+               "does it: pods are started by that file",
+               dir, file);
+}
+
 static void on_released(void *arg, const char *bdf)
 {
     struct agent *agent = arg;
@@ -426,6 +442,7 @@ static int start_parts(struct agent *agent, struct err *err)
         .rpc = agent->rpc,
         .host = &agent->host,
         .on_event = tell_plugin_event,
+        .on_restored = on_restored,
         .arg = agent,
     };
     agent->serving = serving_new(&options);
@@ -453,7 +470,8 @@ static int start_parts(struct agent *agent, struct err *err)
     struct sandboxes_options sandboxes = {
         .rpc = agent->rpc, .host = &agent->host, .on_change = on_surroundings, .arg = agent};
     agent->sandboxes = sandboxes_new(&sandboxes);
-    agent->cdi_files = cdi_files_new(agent->loop, &agent->host, on_surroundings, agent);
+    agent->cdi_files =
+        cdi_files_new(agent->loop, &agent->host, cdi_is_stale, on_surroundings, agent);
     if (!agent->options.explain)
         ask_surroundings(agent);
     agent->hotplug = hotplug_new(agent->loop, &agent->host, on_hotplug, agent);

@@ -14,6 +14,7 @@
 struct cdi_files {
     struct loop *loop;
     const struct host *host;
+    bool (*is_stale)(void *arg);
     void (*on_change)(void *arg);
     void *arg;
     char *dir; /* "" = nothing is looked at */
@@ -68,7 +69,7 @@ static void look(struct cdi_files *files)
     }
     cdi_files_judge(&report, &now);
     cdi_report_free(&report);
-    if (strcmp(now.text, files->advice.text) == 0)
+    if (strcmp(now.text, files->advice.text) == 0 && !files->is_stale(files->arg))
         return;
     files->advice = now;
     files->on_change(files->arg);
@@ -99,10 +100,12 @@ static void on_directory(void *arg)
 }
 
 struct cdi_files *cdi_files_new(struct loop *loop, const struct host *host,
-                                void (*on_change)(void *arg), void *arg)
+                                bool (*is_stale)(void *arg), void (*on_change)(void *arg),
+                                void *arg)
 {
     struct cdi_files *files = xcalloc(1, sizeof *files);
-    *files = (struct cdi_files){.loop = loop, .host = host, .on_change = on_change, .arg = arg};
+    *files = (struct cdi_files){
+        .loop = loop, .host = host, .is_stale = is_stale, .on_change = on_change, .arg = arg};
     files->dir = xstrdup("");
     files->watch = dir_watch_new(files->loop, files->host, on_directory, files);
     return files;

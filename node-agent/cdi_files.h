@@ -1,4 +1,4 @@
-/* Watches the CDI files of others. One that no consumer accepts fails every pod with a GPU on the node, ours too: Kata's
+/* Watches the CDI directories: the files of others, and that ours are left alone. One that no consumer accepts fails every pod with a GPU on the node, ours too: Kata's
  * shims and the container runtimes read all files of a directory, and refuse all for one.
  *
  * Looked at soon after the start, a second after something changed in one of the directories (inotify), and every minute
@@ -17,9 +17,11 @@
 void cdi_files_judge(const struct cdi_report *report, struct advice *ret);
 
 struct cdi_files;
-/* @on_change: the advice is another one now. Nothing is looked at before cdi_files_configure(). */
+/* @is_stale: asked at every look, whether our own files are not as we left them
+ * @on_change: the advice is another one now, or our files are stale. Nothing is looked at before cdi_files_configure(). */
 struct cdi_files *cdi_files_new(struct loop *loop, const struct host *host,
-                                void (*on_change)(void *arg), void *arg);
+                                bool (*is_stale)(void *arg), void (*on_change)(void *arg),
+                                void *arg);
 void cdi_files_free(struct cdi_files *files); /* accepts NULL */
 /* cdi_files_configure() - our directory, copied; it is looked at besides the usual ones. "" = CDI is of no concern. */
 void cdi_files_configure(struct cdi_files *files, const char *dir);

@@ -27,7 +27,7 @@ struct item {
     int dir_fd; /* O_PATH of its sysfs directory: the last check before it is given away */
     bool is_switch;
     bool healthy;
-    bool resolvable; /* its CDI entry is on disk */
+    bool resolvable; /* its CDI entry was read back from disk */
 };
 
 struct serving {
@@ -35,6 +35,10 @@ struct serving {
     struct dp *dp;
     char *directory;  /* of the plugin, as given to dp_new() */
     bool plugin, cdi; /* as the configuration of the last serving_set() */
+    struct cdi_reader *reader;
+    struct cdi_specs on_disk; /* as the last serving_set() left them, in cdi_dir */
+    char *cdi_dir;
+    bool cdi_waits; /* for a foreign file to go */
     size_t n;
     struct item items[NV_MAX_DEVICES];
 };
@@ -112,6 +116,7 @@ struct serving *serving_new(const struct serving_options *options)
 {
     struct serving *serving = xcalloc(1, sizeof *serving);
     serving->options = *options;
+    serving->reader = cdi_reader_new(options->host);
     return serving;
 }
 
@@ -129,6 +134,9 @@ void serving_free(struct serving *serving)
     dp_free(serving->dp);
     for (size_t i = 0; i < serving->n; i++)
         close_item(&serving->items[i]);
+    cdi_reader_free(serving->reader);
+    cdi_specs_free(&serving->on_disk);
+    free(serving->cdi_dir);
     free(serving->directory);
     free(serving);
 }
@@ -360,42 +368,92 @@ static size_t cdi_devices(const struct serving *serving, const struct config *co
     return n;
 }
 
-/* Whether kubelet's names resolve is a matter of the kind that is called like the resource, and of no other. */
-static void judge_items(struct serving *serving, const struct cdi_specs *specs, int r,
-                        const struct err *err)
+/* Whether "resource=id" resolves is a matter of the kind that is called like the resource, and of no other. The file on
+ * disk counts, not that it was written. */
+static int verify(struct serving *serving, const struct config *config,
+                  const struct cdi_specs *specs, const char *class, const struct item *item,
+                  struct err *err)
 {
+    const struct cdi_spec *spec = cdi_specs_find(specs, class);
+    if (spec && spec->err.code != 0) {
+        *err = spec->err;
+        return -spec->err.code;
+    }
+    return cdi_reader_check(serving->reader, config->cdi_directory, class, item->id, item->node,
+                            err);
+}
+
+static int judge_items(struct serving *serving, const struct config *config,
+                       const struct cdi_specs *specs, struct err *err)
+{
+    int first = 0;
+    (void)cdi_reader_update(serving->reader);
     for (size_t i = 0; i < serving->n; i++) {
         struct item *item = &serving->items[i];
-        const struct cdi_spec *spec = cdi_specs_find(specs, strchr(item->resource, '/') + 1);
-        const char *trouble = spec && spec->err.code != 0 ? spec->err.msg : err->msg;
-        bool on_disk = spec ? spec->err.code == 0 : r == 0;
-        item->resolvable = item->healthy && on_disk;
-        if (item->healthy && !on_disk)
-            (void)snprintf(item->reason, sizeof item->reason, "%.250s", trouble);
-        item->healthy = item->healthy && on_disk;
+        const char *class = strchr(item->resource, '/') + 1;
+        struct err own = ERR_INIT, indexed = ERR_INIT;
+        if (!item->healthy)
+            continue;
+        int r = verify(serving, config, specs, class, item, &own);
+        item->healthy = item->resolvable = r == 0;
+        if (r < 0)
+            (void)snprintf(item->reason, sizeof item->reason, "%.250s", own.msg);
+        else if (!item->is_switch)
+            r = verify(serving, config, specs, NAMING_INDEXED_CLASS, item, &indexed);
+        if (r < 0 && first == 0) {
+            first = r;
+            *err = own.code != 0 ? own : indexed;
+        }
     }
+    return first;
+}
+
+/* A file that says what it said, and had to be written again: somebody has changed or removed it. */
+static void tell_restored(struct serving *serving, const struct config *config,
+                          struct cdi_specs *specs)
+{
+    bool same_dir = serving->cdi_dir && strcmp(serving->cdi_dir, config->cdi_directory) == 0;
+    for (size_t i = 0; same_dir && i < specs->n; i++) {
+        const struct cdi_spec *now = &specs->specs[i];
+        const struct cdi_spec *old = cdi_specs_find(&serving->on_disk, now->class);
+        if (now->written && old && old->err.code == 0 && strcmp(old->text, now->text) == 0)
+            serving->options.on_restored(serving->options.arg, config->cdi_directory, now->file);
+    }
+    free(serving->cdi_dir);
+    serving->cdi_dir = xstrdup(config->cdi_directory);
+    cdi_specs_free(&serving->on_disk);
+    serving->on_disk = *specs;
+    *specs = (struct cdi_specs){0};
 }
 
 static int write_cdi(struct serving *serving, const struct config *config,
                      const struct intent *intent, const struct observed *observed, struct err *err)
 {
     struct cdi_specs specs = {0};
-    int r = 0;
-    if (config->cdi_enabled) {
-        struct cdi_device *devices = xcalloc(NV_MAX_DEVICES, sizeof *devices);
-        size_t n = cdi_devices(serving, config, intent, observed, devices);
-        struct err second = ERR_INIT;
-        r = cdi_build(devices, n, &specs, err);
-        int r_sync = cdi_sync(serving->options.host, config->cdi_directory, &specs,
-                              naming_cdi_durable(config->cdi_directory), NULL, &second);
-        if (r == 0 && r_sync < 0)
-            *err = second;
-        r = r < 0 ? r : r_sync;
-        free(devices);
-    }
-    judge_items(serving, &specs, r, err);
-    cdi_specs_free(&specs);
-    return r;
+    struct cdi_device *devices = xcalloc(NV_MAX_DEVICES, sizeof *devices);
+    struct err sync_err = ERR_INIT, item_err = ERR_INIT;
+    size_t n = cdi_devices(serving, config, intent, observed, devices);
+    int r = cdi_build(devices, n, &specs, err);
+    int r_sync = cdi_sync(serving->options.host, config->cdi_directory, &specs,
+                          naming_cdi_durable(config->cdi_directory), NULL, &sync_err);
+    int r_item = judge_items(serving, config, &specs, &item_err);
+    if (r == 0)
+        *err = r_sync < 0 ? sync_err : item_err;
+    serving->cdi_waits = r_sync == -EEXIST;
+    tell_restored(serving, config, &specs);
+    free(devices);
+    return r < 0 ? r : r_sync < 0 ? r_sync : r_item;
+}
+
+bool serving_cdi_stale(struct serving *serving)
+{
+    return serving->cdi && (cdi_reader_update(serving->reader) || serving->cdi_waits);
+}
+
+static void all_resolve(struct serving *serving)
+{
+    for (size_t i = 0; i < serving->n; i++)
+        serving->items[i].resolvable = serving->items[i].healthy;
 }
 
 /* The plugin is made when it is wanted first, and again when its directory changes. */
@@ -443,7 +501,11 @@ int serving_set(struct serving *serving, const struct config *config, const stru
 
     int r = send_lists(serving, config, true, err);
     struct err cdi_err = ERR_INIT;
-    int r_cdi = write_cdi(serving, config, intent, observed, &cdi_err);
+    int r_cdi = 0;
+    if (config->cdi_enabled)
+        r_cdi = write_cdi(serving, config, intent, observed, &cdi_err);
+    else
+        all_resolve(serving);
     if (r == 0 && r_cdi < 0)
         *err = cdi_err;
     struct err second = ERR_INIT;

@@ -21,6 +21,8 @@ struct serving_options {
     struct rpc *rpc; /* NULL: no device plugin, CDI only */
     const struct host *host;
     void (*on_event)(void *arg, const struct dp_event *event);
+    /* A CDI file of ours was changed or removed by somebody else, and is written again. */
+    void (*on_restored)(void *arg, const char *dir, const char *file);
     void *arg;
 };
 
@@ -36,6 +38,10 @@ void serving_free(struct serving *serving); /* accepts NULL */
  */
 int serving_set(struct serving *serving, const struct config *config, const struct intent *intent,
                 const struct observed *observed, const struct plan *plan, struct err *err);
+
+/* serving_cdi_stale() - somebody has touched our CDI files since, or a foreign one stood in the way: serving_set() is due.
+ * Cheap: some calls of stat. */
+bool serving_cdi_stale(struct serving *serving);
 
 enum serving_seen {
     SERVING_AS_OFFERED,

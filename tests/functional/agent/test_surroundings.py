@@ -71,6 +71,50 @@ def cdi_kind_of_somebody_else():
         b.stop_agent()
 
 
+def cdi_files_that_somebody_touches():
+    """What is advertised resolves on disk: a file that was damaged or removed is written again, one that became another's is
+    a reason to withdraw."""
+    with Bench("h100-pcie", config='mode: { default: "on" }\n') as b:
+        b.start_agent()
+        b.wait_state("on", ready="true")
+        files = {n: b.root + f"/var/run/cdi/nvidia.com-{n}.yaml" for n in ("GH100_H100_PCIE", "pgpu")}
+        texts = {}
+        for name, path in files.items():
+            with open(path, encoding="utf-8") as f:
+                texts[name] = f.read()
+
+        def restored():
+            for name, path in files.items():
+                with open(path, encoding="utf-8") as f:
+                    if f.read() != texts[name]:
+                        return False
+            return True
+
+        for count, harm in enumerate((lambda: os.truncate(files["GH100_H100_PCIE"], 0), lambda: os.truncate(files["pgpu"], 100),
+                                      lambda: put(b, "/var/run/cdi/nvidia.com-GH100_H100_PCIE.yaml", "\x00 rubbish"),
+                                      lambda: put(b, "/var/run/cdi/nvidia.com-pgpu.yaml", texts["pgpu"].replace("/dev/vfio/", "/dev/v/"))), 1):
+            harm()
+            assert not restored()
+            until("told", lambda: b.log().count("changed or removed by somebody else") == count)
+            assert restored()
+        event = until("an Event", lambda: b.events("CDIFileRestored"))[0]
+        assert "/var/run/cdi/nvidia.com-" in event["note"], event
+        until("served", lambda: b.kubelet.devices() == {PCIE: {GPU: "Healthy"}})
+        theirs = f'cdiVersion: 0.5.0\nkind: {PCIE}\ndevices:\n- name: "{GPU}"\n  containerEdits:\n    env: [A=b]\n'
+        for path in ("/var/run/cdi/nvidia.com-GH100_H100_PCIE.yaml", "/var/run/cdi/other.yaml"):
+            path = put(b, path, theirs)
+            until("withdrawn with its own kind", lambda: b.kubelet.devices() == {PCIE: {GPU: "Unhealthy"}})
+            assert path[len(b.root):] in b.wait_condition("OfferFailed")["message"]
+            with open(path, encoding="utf-8") as f:
+                same(f.read(), theirs, "not ours to change")
+            os.unlink(path)
+            until("served again", lambda: b.kubelet.devices() == {PCIE: {GPU: "Healthy"}})
+            b.wait_condition("Ready")
+            until("all as before", restored)
+        same(b.log().count("changed or removed by somebody else"), 4, "our own writing is nobody else's")
+        b.stop_agent()
+
+
 def missing_permissions():
     """Verb and resource are told by whatever can still be written; with the rule back the complaint goes."""
     with Bench("h100-pcie", config='mode: { default: "on" }\n') as b:
@@ -310,7 +354,8 @@ def another_plugin_that_does_not_give_way():
 
 
 WAITING = (kubelet_without_get_and_another_plugin, another_plugin_that_does_not_give_way, node_of_another_machine,
-           node_that_cannot_be_checked, missing_permissions, broken_cdi_file_of_somebody_else, cdi_kind_of_somebody_else)
+           node_that_cannot_be_checked, missing_permissions, broken_cdi_file_of_somebody_else, cdi_kind_of_somebody_else,
+           cdi_files_that_somebody_touches)
 HOST = (an_order_on_a_host_without_tee, a_gpu_that_came_after_this_release, tdx_with_vfio_groups_only,
         eight_gpus_without_their_switches)
 

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/auto.h"
 #include "base/fs.h"
@@ -189,6 +190,65 @@ static void test_foreign_file_of_our_kind(void **state)
     assert_true(exists(f, "nvidia.com-GH100_H100_PCIE.yaml"));
 }
 
+static void test_rubble_of_a_file_of_ours_is_replaced(void **state)
+{
+    struct fixture *f = *state;
+    const int groups[] = {12};
+    static const char *const rubble[] = {"", "\x01\x02", "{\"a\": 1}", "# Written by ccn"};
+    for (size_t i = 0; i < ARRAY_LEN(rubble); i++) {
+        put(f, "nvidia.com-pgpu.yaml", rubble[i]);
+        assert_int_equal(sync_devices(f, groups, 1), 0);
+        AUTO_FREE char *text = get(f, "nvidia.com-pgpu.yaml");
+        assert_non_null(strstr(text, "0000:12:00.0"));
+    }
+    /* not what is a specification, be it of a version that nobody knows yet */
+    put(f, "nvidia.com-pgpu.yaml", "cdiVersion: 9.9.9\nkind: nvidia.com/pgpu\n");
+    assert_int_equal(sync_devices(f, groups, 1), -EEXIST);
+}
+
+static int resolve(struct fixture *f, struct cdi_reader *reader, const char *id, const char *node)
+{
+    f->err = ERR_INIT;
+    return cdi_reader_check(reader, DIR_NAME, "pgpu", id, node, &f->err);
+}
+
+/* What is on disk counts, not what was written. */
+static void test_reading_back(void **state)
+{
+    struct fixture *f = *state;
+    const int groups[] = {12, 13};
+    struct cdi_reader *reader = cdi_reader_new(&f->host);
+    assert_int_equal(resolve(f, reader, "0000:12:00.0", "/dev/vfio/12"), -EBADMSG); /* no file */
+    assert_int_equal(sync_devices(f, groups, 2), 0);
+    assert_true(cdi_reader_update(reader));
+    assert_false(cdi_reader_update(reader));
+    assert_int_equal(resolve(f, reader, "0000:12:00.0", "/dev/vfio/12"), 0);
+    assert_int_equal(resolve(f, reader, "1", "/dev/vfio/13"), 0);
+    assert_int_equal(resolve(f, reader, "0000:12:00.0", "/dev/vfio/13"), -EBADMSG);
+    assert_non_null(
+        strstr(f->err.msg, "is /dev/vfio/12 in /var/run/cdi/nvidia.com-pgpu.yaml, not"));
+    assert_int_equal(resolve(f, reader, "2", "/dev/vfio/14"), -ENOENT);
+    assert_non_null(strstr(f->err.msg, "nvidia.com/pgpu=2 does not resolve"));
+
+    AUTO_FREE char *path = host_path(&f->host, "/run/cdi/nvidia.com-pgpu.yaml");
+    assert_int_equal(truncate(path, 200), 0);
+    assert_true(cdi_reader_update(reader));
+    assert_int_equal(resolve(f, reader, "0000:12:00.0", "/dev/vfio/12"), -EBADMSG);
+    assert_non_null(strstr(f->err.msg, "line "));
+    put(f, "nvidia.com-pgpu.yaml", KIND_PGPU "    deviceNodes: [{path: /dev/vfio/3}]\n");
+    assert_true(cdi_reader_update(reader));
+    assert_int_equal(resolve(f, reader, "3", "/dev/vfio/3"), -EBADMSG);
+    assert_non_null(strstr(f->err.msg, "somebody else"));
+    assert_int_equal(unlink(path), 0);
+    assert_true(cdi_reader_update(reader));
+    assert_int_equal(resolve(f, reader, "3", "/dev/vfio/3"), -EBADMSG);
+    assert_int_equal(sync_devices(f, groups, 2), 0);
+    assert_true(cdi_reader_update(reader));
+    assert_int_equal(resolve(f, reader, "0", "/dev/vfio/12"), 0);
+    cdi_reader_free(reader);
+    cdi_reader_free(NULL);
+}
+
 static void test_temporary_files_of_a_killed_writer(void **state)
 {
     struct fixture *f = *state;
@@ -285,6 +345,8 @@ int main(void)
         TEST(test_leftover_of_a_peer_is_replaced),
         TEST(test_foreign_file_of_our_name),
         TEST(test_foreign_file_of_our_kind),
+        TEST(test_rubble_of_a_file_of_ours_is_replaced),
+        TEST(test_reading_back),
         TEST(test_temporary_files_of_a_killed_writer),
         TEST(test_check_directories),
         TEST(test_check_odd_entries),
