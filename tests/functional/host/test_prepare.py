@@ -135,5 +135,92 @@ class Prepare(unittest.TestCase):
         self.assertEqual(p.returncode, 2)
 
 
+STUBS = ("update-grub", "update-initramfs", "modprobe", "systemd-tmpfiles")
+
+
+class Commands(unittest.TestCase):
+    """The commands of the host, as stubs on PATH; /etc and /var/lib are folders of ours in a mount namespace of its own."""
+
+    def setUp(self):
+        self.temporary = tempfile.TemporaryDirectory()
+        self.top = pathlib.Path(self.temporary.name)
+        for name in ("etc/default", "lib", "bin", "fail"):
+            (self.top / name).mkdir(parents=True)
+        (self.top / "etc/default/grub").write_text("GRUB_DEFAULT=0\n")
+        for name in STUBS:
+            stub = self.top / "bin" / name
+            stub.write_text(f'#!/bin/sh\necho "{name} $*" >>{self.top}/log\n[ ! -e {self.top}/fail/{name} ] || exit 7\n')
+            stub.chmod(0o755)
+
+    def tearDown(self):
+        self.temporary.cleanup()
+
+    def fail(self, *names):
+        for stub in STUBS:
+            (self.top / "fail" / stub).unlink(missing_ok=True)
+        for name in names:
+            (self.top / "fail" / name).touch()
+
+    def host(self, *args, code=0):
+        """What it said, and which commands it ran."""
+        log = self.top / "log"
+        log.unlink(missing_ok=True)
+        script = f'mount --bind {self.top}/etc /etc && mount --bind {self.top}/lib /var/lib && exec "$@"'
+        p = subprocess.run(["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", HOST, "--tee", "snp", *args],
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL,
+                           env={**os.environ, "PATH": f"{self.top}/bin:/usr/sbin:/usr/bin:/sbin:/bin"})
+        self.assertEqual(p.returncode, code, p.stdout)
+        return p.stdout, [line.split()[0] for line in log.read_text().splitlines()] if log.exists() else []
+
+    def ours(self):
+        return sorted(n for n in OURS if (self.top / n).exists())
+
+    def test_all_well(self):
+        self.assertEqual(sorted(self.host("--yes")[1]), sorted(STUBS))
+        self.assertEqual(self.host("--yes"), (self.host("--yes")[0], []))
+        self.assertIn("nothing to do", self.host("--yes")[0])
+        self.assertEqual(os.listdir(self.top / "lib"), [], "nothing is left to remember")
+        self.assertEqual(sorted(self.host("--undo", "--yes")[1]), ["update-grub", "update-initramfs"])
+        self.assertEqual(self.ours(), [])
+
+    def test_a_failing_command_stops_nothing_and_is_run_again(self):
+        for name in STUBS:
+            with self.subTest(name):
+                self.fail(name)
+                text, ran = self.host("--yes", code=1)
+                self.assertEqual(sorted(ran), sorted(STUBS), "the others are run all the same")
+                self.assertIn("failed with exit status 7", text)
+                self.assertIn("run deploy/host again", text)
+                self.assertEqual(self.ours(), OURS)
+                self.assertIn("its command has not succeeded", self.host("--check", code=1)[0])
+                self.assertEqual(self.host("--yes", "--dry-run")[1], [], "a dry run runs nothing")
+                self.assertEqual(self.host("--yes", code=1)[1], [name], "only what failed, until it succeeds")
+                self.fail()
+                self.assertEqual(self.host("--yes")[1], [name])
+                text, ran = self.host("--yes")
+                self.assertEqual(ran, [])
+                self.assertIn("nothing to do", text)
+                self.assertNotIn("has not succeeded", self.host("--check", code=1)[0])
+                self.host("--undo", "--yes")
+
+    def test_undo_with_failing_commands(self):
+        self.host("--yes")
+        self.fail("update-grub")
+        text, ran = self.host("--undo", "--yes", code=1)
+        self.assertEqual(sorted(ran), ["update-grub", "update-initramfs"])
+        self.assertIn("run deploy/host --undo again", text)
+        self.assertEqual(self.ours(), [])
+        self.fail()
+        self.assertEqual(self.host("--undo", "--yes")[1], ["update-grub"])
+        self.assertIn("nothing to undo", self.host("--undo", "--yes")[0])
+
+    def test_undo_after_a_failed_change(self):
+        self.fail("modprobe", "update-initramfs")
+        self.host("--yes", code=1)
+        self.fail()
+        self.assertEqual(sorted(self.host("--undo", "--yes")[1]), ["update-grub", "update-initramfs"])
+        self.assertEqual((self.ours(), os.listdir(self.top / "lib")), ([], []))
+
+
 if __name__ == "__main__":
     sys.exit(not unittest.main(exit=False).result.wasSuccessful())
