@@ -244,7 +244,8 @@ void hotplug_poll(struct hotplug *h)
     uint64_t names;
     if (!take_names(h, &names))
         return;
-    bool changed = h->have_names && names != h->names;
+    /* without inotify nobody tells of nodes below /dev/vfio: every poll looks at everything */
+    bool changed = h->inotify_fd < 0 || (h->have_names && names != h->names);
     h->have_names = true;
     h->names = names;
     if (!changed && h->have_drivers && ++h->polls % DRIVERS_EVERY == 0) {

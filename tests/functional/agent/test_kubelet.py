@@ -95,6 +95,22 @@ def four_models_and_a_gpu_without_cc():
                 same(device in names.get(resource, ()), health == "Healthy", f"CDI entry of {device}")
 
 
+def several_models_under_one_alias():
+    """One endpoint for all of them; no model takes the place of another."""
+    with Bench("mixed", config="devicePlugin: { naming: alias }\n") as b:
+        b.start_agent()
+        b.wait_condition("DeviceFailed")  # the one in a group that is not viable
+        told = until("all are decided", lambda: "changing" not in {d["health"] for d in b.annotation_status()} and b.annotation_status())
+        models = {d["name"] for d in b.status()["devices"] if d["resource"] == "nvidia.com/pgpu"}
+        assert len(models) > 2, models
+        for resource in ("nvidia.com/pgpu", "nvidia.com/nvswitch"):
+            want = {d["bdf"]: "Healthy" if d["health"] == "healthy" else "Unhealthy" for d in told if d["resource"] == resource}
+            until(lambda: f"{resource} {want}: {b.kubelet.devices()}", lambda: b.kubelet.devices().get(resource, {}) == want)
+            same({n for n in b.cdi_names().get(resource, ()) if ":" in n}, {d for d, h in want.items() if h == "Healthy"}, "CDI")
+        once = [e["resource"] for e in b.kubelet.ask("log", what="register")["log"]]
+        same(sorted(once), sorted(set(once)), "each resource registered once")
+
+
 def aliases_and_numbers():
     partitions = '{ "gpus[1]": far, "gpus[6]": far, "10de:9999": elsewhere }'
     with Bench("hgx-h100", config=f"devicePlugin: {{ naming: alias, deviceIdStyle: number, partitions: {partitions} }}\n") as b:
@@ -244,5 +260,6 @@ def an_index_stays_with_its_gpu():
 
 if __name__ == "__main__":
     run(an_index_stays_with_its_gpu, a_kubelet_that_starts_later, a_kubelet_that_restarts, allocations_are_checked,
-        four_models_and_a_gpu_without_cc, aliases_and_numbers, a_held_gpu_is_not_given_twice_under_a_new_name, we_stand_back_from_duties_of_the_gpu_operator,
+        four_models_and_a_gpu_without_cc, several_models_under_one_alias, aliases_and_numbers,
+        a_held_gpu_is_not_given_twice_under_a_new_name, we_stand_back_from_duties_of_the_gpu_operator,
         a_cluster_policy_holds_while_nobody_answers, a_default_waits_for_the_cluster_policy, changes_take_turns_by_lease)

@@ -8,7 +8,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
-from rig import BIN, MODE, Bench, children, comm, run, same, until  # noqa: E402
+from rig import BIN, BUILD, MODE, Bench, children, comm, run, same, until  # noqa: E402
 
 GPU = "0000:18:00.0"
 PCIE = "nvidia.com/GH100_H100_PCIE"
@@ -227,6 +227,37 @@ def the_agent_runs_without_capabilities():
         b.wait_state("on", ready="true")
 
 
+def nothing_can_be_watched():
+    """Others have used up inotify: kubelet's restarts and VFIO nodes are found out about all the same, only later."""
+    with Bench("h100-pcie", "--device-nodes") as b:
+        library = os.path.join(BUILD, "lib/libno_inotify.so")
+        b.extra_env = {"LD_PRELOAD": f"{b.env['LD_PRELOAD']}:{library}"}
+        b.start_agent()
+        same([os.readlink(f"/proc/{b.agent.pid}/fd/{n}") for n in os.listdir(f"/proc/{b.agent.pid}/fd")].count("anon_inode:inotify"), 0,
+             "the library does its work")
+        b.label(MODE, "on")
+        b.wait_state("on", ready="true")
+
+        def registered_by(order, **more):
+            before = len(b.kubelet.ask("log", what="register")["log"])
+            b.kubelet.ask(order, **more)
+            until("registered again", lambda: len(b.kubelet.ask("log", what="register")["log"]) > before)
+            b.kubelet.ask("wait", resource=PCIE, allocatable=1)
+        for kill in (False, True):
+            registered_by("restart", kill=kill)
+        b.kubelet.ask("stop")
+        until("missed", lambda: "kubelet is not there" in b.log() or b.condition()["reason"] == "KubeletUnavailable")
+        registered_by("start")
+        b.wait_state("on", ready="true")
+        node = f"{b.root}/dev/vfio/{b.ctl_json('devices')[0]['group']}"
+        was = os.stat(node)
+        os.unlink(node)
+        until("withdrawn", lambda: b.kubelet.devices() == {PCIE: {GPU: "Unhealthy"}}, 20)  # by the poll
+        os.mknod(node, was.st_mode, was.st_rdev)
+        until("back", lambda: b.kubelet.devices() == {PCIE: {GPU: "Healthy"}}, 20)
+        b.wait_state("on", ready="true")
+
+
 def resident_kb(pid):
     with open(f"/proc/{pid}/status", encoding="utf-8") as f:
         return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
@@ -266,4 +297,4 @@ def nothing_grows():
 
 if __name__ == "__main__":
     run(configuration_is_read_again, configuration_from_a_config_map, a_bad_start_says_why, a_damaged_journal_is_set_aside,
-        signals, the_end_without_api_server, the_end_as_pid_1_in_the_middle_of_a_step, as_pid_1, the_agent_runs_without_capabilities, nothing_grows)
+        signals, the_end_without_api_server, the_end_as_pid_1_in_the_middle_of_a_step, as_pid_1, the_agent_runs_without_capabilities, nothing_can_be_watched, nothing_grows)
