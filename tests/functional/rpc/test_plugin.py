@@ -265,6 +265,30 @@ class Restarts(Case):
                             for line in self.plugin.every), self.plugin.every)
         self.wait()
 
+    def test_nobody_reads_the_list(self):
+        """Every change of health goes on meanwhile, without a thread that waits; then the last state arrives."""
+        self.both()
+        os.kill(self.kubelet.process.pid, signal.SIGSTOP)
+        try:
+            started = time.monotonic()
+            for i in range(400):
+                self.plugin.offer(*gpus(healthy=lambda n, i=i: int(n != i % 8)), *switches())
+            self.assertLess(time.monotonic() - started, 20, "an offer waits for nobody")
+            self.plugin.offer(*gpus(healthy=lambda n: int(n > 2)), *switches())
+        finally:
+            os.kill(self.kubelet.process.pid, signal.SIGCONT)
+        self.wait(5)
+
+    def test_the_new_stream_gets_the_news(self):
+        """Health that changes while kubelet restarts: nothing of the old stream takes it away."""
+        self.both()
+        for i in range(12):
+            self.kubelet.ctl("restart", *(("--kill",) if i % 2 else ()))
+            self.plugin.offer(*gpus(healthy=lambda n, i=i: int(n >= 1 + i % 7)), *switches())
+            self.wait(7 - i % 7)
+        self.plugin.stop("withdraw")
+        self.assertEqual(self.kubelet.ctl("list")["resources"][GPU]["capacity"], 0, "the end reaches the newest stream too")
+
     def test_socket_removed_under_us(self):
         self.both()
         os.unlink(os.path.join(self.kubelet.plugins, "ccnode-GH100_H100_PCIE.sock"))
