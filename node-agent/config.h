@@ -41,6 +41,7 @@ struct config_map {
 
 struct config {
     enum cc_mode default_mode;      /* mode.default */
+    bool mode_manage;               /* mode.manage */
     enum workload default_workload; /* workload.default */
     struct config_list include;     /* devices.include: selectors */
     struct config_list exclude;     /* devices.exclude */

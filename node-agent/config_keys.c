@@ -164,6 +164,8 @@ static const char *check_mode(const char *text)
 const struct config_key config_keys[] = {
     {"mode", "default", KEY_WORD, AT(default_mode), "off", mode_words, 0, NULL, NULL, NULL,
      "mode of the devices when the node carries no nvidia.com/cc.mode label"},
+    {"mode", "manage", KEY_BOOL, AT(mode_manage), "true", NULL, 0, NULL, NULL, NULL,
+     "false: no mode is ever changed; devices are verified and offered in the mode that they have"},
     {"workload", "default", KEY_WORD, AT(default_workload), "vm-passthrough", workload_words, 0,
      NULL, NULL, NULL,
      "what the GPUs are for when the node carries no nvidia.com/gpu.workload.config label"},

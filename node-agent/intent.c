@@ -432,7 +432,7 @@ void intent_resolve(const struct config *config, const struct node_wish *node,
         resolve_modes(&in, workload);
         check_partitions(&in);
     }
-    if (ret->stand_back.mode) {
+    if (ret->stand_back.mode || !config->mode_manage) {
         hold_all(&in);
         ret->mode = CC_MODE_UNKNOWN;
     }

@@ -35,6 +35,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- range $block := list "cdi" "state" "validations" }}{{ $_ := set $over $block (dict "directory" (get $h $block | clean)) }}{{ end -}}
 {{- $_ := set $over "podResources" (dict "socket" (printf "%s/pod-resources/kubelet.sock" (clean $h.kubelet))) -}}
 {{- if .Values.ccManager.defaultMode }}{{ $_ := set $over "mode" (dict "default" .Values.ccManager.defaultMode) }}{{ end -}}
+{{- if not .Values.ccManager.enabled }}{{ $_ := set $over "mode" (merge (dict "manage" false) (dig "mode" (dict) $over)) }}{{ end -}}
 {{- if not .Values.sandboxWorkloads.enabled }}{{ $_ := set $over "workload" (dict "default" "container") }}
 {{- else if ne .Values.sandboxWorkloads.defaultWorkload "vm-passthrough" }}{{ $_ := set $over "workload" (dict "default" .Values.sandboxWorkloads.defaultWorkload) }}{{ end -}}
 {{- if not .Values.vfioManager.enabled }}{{ $_ := set $over "vfio" (dict "manage" false) }}{{ end -}}

@@ -18,7 +18,7 @@ NFD = ("--api-versions", "nfd.k8s-sigs.io/v1alpha1")
 OTHER = {
     "image.repository": "registry.example/x", "image.tag": "7", "image.digest": "sha256:" + "0" * 64, "image.pullPolicy": "Always",
     "imagePullSecrets": ["s"], "config.mode.default": "on", "config.workload.default": "container", "config.http.listen": ":1",
-    "sandboxWorkloads.enabled": False, "sandboxWorkloads.defaultWorkload": "container", "ccManager.enabled": (False, "config.devices.exclude"),
+    "sandboxWorkloads.enabled": False, "sandboxWorkloads.defaultWorkload": "container", "ccManager.enabled": False,
     "ccManager.defaultMode": "devtools", "vfioManager.enabled": False, "sandboxDevicePlugin.enabled": False, "kataManager.enabled": True,
     "nfd.nodefeaturerules": True, "nodeSelector": {"a": "b"}, "affinity": {}, "tolerations": [], "priorityClassName": "x",
     "updateStrategy": {"type": "OnDelete"}, "terminationGracePeriodSeconds": 1, "podLabels": {"a": "b"}, "podAnnotations": {"a": "b"},

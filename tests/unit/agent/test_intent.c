@@ -138,6 +138,17 @@ static void a_default_waits_for_the_cluster_policy(void **state)
     expect_modes("devtools devtools devtools off");
 }
 
+static void modes_that_are_not_managed_are_nobodys_to_change(void **state)
+{
+    (void)state;
+    configure("mode: {default: on, manage: false}");
+    resolve(NULL, NULL, NULL);
+    expect_modes("unknown unknown unknown unknown");
+    resolve(LABEL_MODE, "devtools", "{\"gpus\":\"on\"}");
+    expect_modes("unknown unknown unknown unknown");
+    assert_true(scene->intent.serve);
+}
+
 static void a_cluster_policy_that_is_no_mode_changes_nothing(void **state)
 {
     (void)state;
@@ -404,6 +415,7 @@ int main(void)
         T(cluster_policy_wins_over_the_configured_default_only),
         T(a_default_waits_for_the_cluster_policy),
         T(a_cluster_policy_that_is_no_mode_changes_nothing),
+        T(modes_that_are_not_managed_are_nobodys_to_change),
         T(host_without_tee_turns_a_default_off_but_honours_a_wish),
         T(invalid_label_changes_nothing_and_is_told),
         T(annotation_wins_over_configuration_wins_over_label),
