@@ -81,11 +81,17 @@ bool journal_capable_modes(const struct journal *journal, const struct nv_device
     return true;
 }
 
+bool journal_may_have_given(const struct journal *journal, const char *boot_id)
+{
+    return journal->registered && (!*boot_id || strcmp(journal->boot_id, boot_id) == 0);
+}
+
 void journal_begin_boot(struct journal *journal, const char *boot_id)
 {
     if (strcmp(journal->boot_id, boot_id) == 0)
         return;
     (void)snprintf(journal->boot_id, sizeof journal->boot_id, "%s", boot_id);
+    journal->registered = false;
     *journal->removed = '\0'; /* firmware and kernel have scanned the bus */
     for (size_t i = 0; i < journal->n; i++) {
         struct journal_device *d = &journal->devices[i];
@@ -134,6 +140,8 @@ static struct json_object *format_body(const struct journal *journal)
     json_object_object_add(body, "devices", devices);
     if (*journal->removed) /* seldom there: releases before it came do not know it */
         json_object_object_add(body, "removed", json_object_new_string(journal->removed));
+    if (journal->registered)
+        json_object_object_add(body, "registered", json_object_new_boolean(true));
     return body;
 }
 
@@ -237,7 +245,7 @@ static int parse_device(struct json_object *object, struct journal *journal, str
 
 static int parse_body(struct json_object *body, struct journal *journal, struct err *err)
 {
-    struct json_object *devices;
+    struct json_object *devices, *registered;
     const char *boot_id = member_text(body, "boot_id", sizeof journal->boot_id);
     if (!boot_id || !json_object_object_get_ex(body, "devices", &devices) ||
         !json_object_is_type(devices, json_type_array))
@@ -245,6 +253,11 @@ static int parse_body(struct json_object *body, struct journal *journal, struct 
     (void)snprintf(journal->boot_id, sizeof journal->boot_id, "%s", boot_id);
     const char *removed = member_text(body, "removed", sizeof journal->removed);
     (void)snprintf(journal->removed, sizeof journal->removed, "%s", removed ? removed : "");
+    if (json_object_object_get_ex(body, "registered", &registered)) {
+        if (!json_object_is_type(registered, json_type_boolean))
+            return err_set(err, EINVAL, "registered is neither true nor false");
+        journal->registered = json_object_get_boolean(registered);
+    }
     for (size_t i = 0; i < json_object_array_length(devices); i++) {
         struct json_object *device = json_object_array_get_idx(devices, i);
         if (!json_object_is_type(device, json_type_object))

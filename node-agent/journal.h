@@ -29,6 +29,7 @@ struct journal_device {
 struct journal {
     char boot_id[40];       /* of the boot in which verified modes were recorded */
     char removed[BDF_SIZE]; /* taken from the bus, which must be scanned again; "" = none */
+    bool registered; /* kubelet took a resource of ours in this boot: pods may have devices */
     size_t n;
     struct journal_device devices[NV_MAX_DEVICES];
 };
@@ -46,6 +47,8 @@ enum cc_mode journal_verified_mode(const struct journal *journal, const struct n
 /* journal_capable_modes() - what the device can do, as its registers said in this boot. Return: whether that is known. */
 bool journal_capable_modes(const struct journal *journal, const struct nv_device *dev,
                            const char *boot_id, unsigned *ret);
+/* journal_may_have_given() - may kubelet have given a device to a pod in the boot @boot_id ("" = not known)? */
+bool journal_may_have_given(const struct journal *journal, const char *boot_id);
 /* journal_begin_boot() - what was verified or read in an earlier boot says nothing about this one */
 void journal_begin_boot(struct journal *journal, const char *boot_id);
 

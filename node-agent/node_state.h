@@ -57,7 +57,8 @@ struct observed {
     struct observed_device devices[NV_MAX_DEVICES]; /* sorted by BDF */
     bool holders_known;                             /* the /proc scan worked */
     bool pods_known;       /* PodResources answered; always true without Kubernetes */
-    char unknown_why[256]; /* when one of the two is false */
+    bool pods_unasked;     /* kubelet has our resources, and there is no PodResources socket */
+    char unknown_why[320]; /* when one of the two is false */
     char boot_id[40];
     bool snp, tdx;     /* the host can start confidential guests */
     char lockdown[24]; /* "none", "integrity", "confidentiality", "" = kernel without lockdown */

@@ -33,7 +33,8 @@ struct look {
     struct loop_timer *soon;
     struct worker_answer holders; /* with its members; valid when holders_answered */
     bool holders_answered;
-    bool pods_known;
+    bool pods_known, no_socket;
+    char socket[100]; /* of PodResources, for messages */
     size_t n_given;
     struct given *given; /* of NVIDIA's resources */
     char unknown_why[sizeof((struct observed *)0)->unknown_why];
@@ -264,9 +265,11 @@ static void on_pods(void *arg, int r, const struct pod_list *list, const struct 
 {
     struct look *look = arg;
     look->query = NULL;
-    /* No socket: no kubelet has run here, so it has given nothing away. A kubelet that is only away for now has left
-     * its socket, and what it gave away is then not known. */
-    look->pods_known = r == 0 || r == -ENOENT;
+    /* No socket: no kubelet has run here, so it has given nothing away; unless it took our resources, then the socket is
+     * elsewhere (attach_pods() knows). A kubelet that is only away for now has left its socket, and what it gave away
+     * is then not known. */
+    look->no_socket = r == -ENOENT;
+    look->pods_known = r == 0 || look->no_socket;
     if (!look->pods_known)
         why_unknown(look->unknown_why, "kubelet does not say which pods hold devices", err->msg);
     if (r == 0)
@@ -274,23 +277,38 @@ static void on_pods(void *arg, int r, const struct pod_list *list, const struct 
     finish_if_answered(look);
 }
 
+static void attach_pods(const struct look *look, struct observed *now)
+{
+    now->pods_known = look->pods_known;
+    now->pods_unasked = look->no_socket && journal_may_have_given(look->journal, now->boot_id);
+    if (now->pods_unasked) {
+        now->pods_known = false;
+        (void)snprintf(now->unknown_why, sizeof now->unknown_why,
+                       "kubelet has our devices, and there is no %s to ask which pods hold them; "
+                       "set podResources.socket to pod-resources/kubelet.sock below kubelet's "
+                       "--root-dir (where kubelet was removed meanwhile, reboot)",
+                       look->socket);
+    }
+    for (size_t i = 0; i < look->n_given; i++)
+        add_pod(now, &look->given[i]);
+}
+
 /* The answers to the devices that are there now. */
 static void attach_users(const struct look *look, struct observed *now)
 {
     memcpy(now->unknown_why, look->unknown_why, sizeof now->unknown_why);
-    now->pods_known = look->pods_known;
+    attach_pods(look, now);
     now->holders_known = look->holders_answered && observe_holders(now, &look->holders);
     if (look->holders_answered && !now->holders_known)
         why_unknown(now->unknown_why, "the processes of the host could not be searched",
                     *look->holders.error ? look->holders.error : "the answer is not understood");
-    for (size_t i = 0; i < look->n_given; i++)
-        add_pod(now, &look->given[i]);
 }
 
 static void take_over(struct observed *now, const struct observed *previous)
 {
     now->holders_known = previous->holders_known;
     now->pods_known = previous->pods_known;
+    now->pods_unasked = previous->pods_unasked;
     memcpy(now->unknown_why, previous->unknown_why, sizeof now->unknown_why);
     for (size_t i = 0; i < previous->n; i++) {
         const struct observed_device *old = &previous->devices[i];
@@ -465,6 +483,8 @@ struct look *observe_start(
     look->arg = arg;
     look->pods_known = !request->rpc;
     ask_holders(look, workers);
+    if (request->rpc)
+        (void)snprintf(look->socket, sizeof look->socket, "%s", request->pod_resources_socket);
     if (request->rpc)
         look->query = pod_resources_list(request->rpc, host, request->pod_resources_socket,
                                          POD_RESOURCES_TIMEOUT_MS, on_pods, look);

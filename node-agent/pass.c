@@ -260,6 +260,8 @@ static void find_trouble(struct agent *agent)
     set_trouble(agent, "HostUnreadable", agent->observed->stale);
     set_trouble(agent, "StateDirectoryFailed", agent->journal_error);
     set_trouble(agent, "OfferFailed", agent->offer_error);
+    if (agent->observed->pods_unasked)
+        set_trouble(agent, "UsersUnknown", agent->observed->unknown_why);
     if (agent->label_blocks && *publisher_error(agent->publisher)) {
         char text[400];
         (void)snprintf(text, sizeof text,
@@ -458,7 +460,7 @@ static void sooner(int64_t *due_ms, int64_t at_ms)
 /* When the next look at users is due: soon while somebody is waited for, seldom while nothing is in use. */
 static int64_t user_poll_ms(const struct agent *agent)
 {
-    int64_t every = IDLE_POLL_MS;
+    int64_t every = agent->observed->pods_known ? IDLE_POLL_MS : HELD_POLL_MS;
     for (size_t i = 0; i < agent->observed->n; i++) {
         const struct observed_device *d = &agent->observed->devices[i];
         bool waits = agent->plan->devices[i].decision == DECISION_BUSY;

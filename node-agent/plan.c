@@ -214,7 +214,7 @@ static bool may_follow(const struct making *in, const struct view *v)
 
 static void decide_alone(const struct making *in, const struct view *v, struct device_plan *plan)
 {
-    char use[200];
+    char use[420];
     bool change = v->change_mode || v->put_back || v->change_binding;
     if (!v->wish->managed) {
         decide(plan, DECISION_UNMANAGED, "%s", "");
@@ -294,7 +294,7 @@ static void find_users(struct making *in)
         const struct view *v = &in->views[i];
         struct device_plan *d = &in->plan->devices[i];
         if (d->decision == DECISION_IN_PLACE && v->in_use) {
-            char use[160];
+            char use[420];
             explain_use(in, v, use, sizeof use);
             decide(d, DECISION_BUSY, "all devices change together, and this one is %s", use);
         }

@@ -359,7 +359,8 @@ static void describe_state(const struct publish_input *in, const struct tally *t
         list_devices(in, "failed", ret);
     if (t->busy > 0)
         list_devices(in, "busy", ret);
-    if (*in->trouble_reason && strcmp(ret->cond_reason, in->trouble_reason) != 0)
+    if (*in->trouble_reason && strcmp(ret->cond_reason, in->trouble_reason) != 0 &&
+        !strstr(ret->cond_message, in->trouble)) /* a device may have said it */
         append(ret, in->trouble);
     for (int kind = 0; in->advice && kind < ADVICE_KINDS; kind++) {
         /* what has to be mended first keeps the reason */

@@ -208,6 +208,10 @@ void tell_plugin_event(void *arg, const struct dp_event *event)
     case DP_REGISTERED:
         metric_inc(agent->metrics.kubelet_registrations, 1, by_resource);
         log_info("registered with kubelet", "resource", event->resource, NULL);
+        if (!agent->journal.registered) { /* from now on kubelet may give devices to pods */
+            agent->journal.registered = true;
+            (void)agent_save_journal(agent);
+        }
         /* kubelet restarts when the runtime's host was worked on */
         runtime_ask_soon(agent->runtime);
         kubelet_view_registered(agent->kubelet_view);

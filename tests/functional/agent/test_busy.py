@@ -5,7 +5,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
-from rig import MODE, READY, Bench, run, same, until  # noqa: E402
+from rig import MODE, READY, STATE, Bench, run, same, until  # noqa: E402
 
 GPU = "0000:18:00.0"
 RESOURCE = "nvidia.com/GH100_H100_SXM5_80GB"
@@ -136,6 +136,41 @@ def a_pod_is_waited_for():
         same(b.resets()[GPU], resets, "not reset under a pod")
         b.kubelet.ask("release", pod="ml/train")
         b.wait_state("on", ready="true")
+
+
+def a_wrong_socket_of_kubelet_is_told_and_nothing_is_reset():
+    """Kubelet has another root directory than we believe: it gives our devices away, and cannot be asked to whom."""
+    wrong = "podResources: { socket: /var/lib/elsewhere/pod-resources/kubelet.sock }\n"
+    with Bench("h100-pcie", config=wrong) as b:
+        b.start_agent()
+        resource = "nvidia.com/GH100_H100_PCIE"
+        b.kubelet.ask("wait", resource=resource)
+        until(b.condition, lambda: "/var/lib/elsewhere" in b.condition()["message"])
+        message = b.condition()["message"]
+        same(message.count("set podResources.socket"), 1, message)
+        until("Event", lambda: b.events("UsersUnknown"))
+        resets = b.resets()[GPU]
+        b.label(MODE, "on")
+        b.wait_state("waiting-busy", ready="false")
+        b.kill_agent()
+        b.start_agent()
+        until("known from the journal", lambda: "podResources.socket" in str(b.status()))
+        b.wait_state("waiting-busy", ready="false")
+        same(b.resets()[GPU], resets, "not reset under a pod")
+        b.write_config("")
+        b.wait_state("on", ready="true")
+        b.kubelet.ask("allocate", resource=resource, pod="ml/train")
+        b.write_config(wrong)
+        until("told again", lambda: "podResources.socket" in b.condition()["message"])
+        same(b.labels()[STATE], "on", "what is in place stays")
+        resets = b.resets()[GPU]
+        b.label(MODE, "off")
+        b.wait_state("waiting-busy", ready="false")
+        same(b.resets()[GPU], resets, "not reset under a pod")
+        b.write_config("")
+        until("the pod is named", lambda: "ml/train" in b.condition()["message"])
+        b.kubelet.ask("release", pod="ml/train")
+        b.wait_state("off", ready="false")
 
 
 def restart_with_a_held_gpu_believes_the_journal():
@@ -274,7 +309,8 @@ def a_pod_that_comes_at_the_last_moment_wins():
 
 if __name__ == "__main__":
     run(a_held_gpu_holds_up_only_itself_and_the_holder_is_named, a_holder_is_seen_although_a_look_is_under_way,
-        registers_of_a_device_in_use_are_not_read, an_offered_device_is_not_opened_to_verify_it, every_kind_of_holder_is_seen, ppcie_waits_for_all, a_pod_is_waited_for, restart_with_a_held_gpu_believes_the_journal,
+        registers_of_a_device_in_use_are_not_read, an_offered_device_is_not_opened_to_verify_it, every_kind_of_holder_is_seen, ppcie_waits_for_all, a_pod_is_waited_for, a_wrong_socket_of_kubelet_is_told_and_nothing_is_reset,
+        restart_with_a_held_gpu_believes_the_journal,
         policy_fail_reports_and_recovers, policy_evict_evicts_once_and_obeys_budgets,
         nobody_is_evicted_for_what_cannot_be, the_lease_comes_before_eviction,
         a_pod_that_comes_at_the_last_moment_wins)

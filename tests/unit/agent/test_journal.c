@@ -14,7 +14,7 @@
 
 static struct journal sample(void)
 {
-    struct journal j = {.boot_id = "3d1c-boot", .removed = "0000:9a:00.0"};
+    struct journal j = {.boot_id = "3d1c-boot", .removed = "0000:9a:00.0", .registered = true};
     struct journal_device *d = journal_put(&j, "0000:18:00.0");
     d->device_id = 0x2331;
     strcpy(d->original_driver, "nvidia");
@@ -38,6 +38,7 @@ static void what_was_written_is_read_again(void **state)
         fail_msg("%s", err.msg);
     AUTO_FREE char *again = journal_format(&b);
     assert_string_equal(text, again);
+    assert_true(b.registered);
     assert_int_equal(b.devices[0].device_id, 0x2331);
     assert_int_equal(b.devices[1].changing_to, CC_MODE_PPCIE);
     assert_string_equal(b.devices[0].original_driver, "nvidia");
@@ -63,12 +64,20 @@ static void every_changed_value_is_refused(void **state)
     static const struct {
         const char *from, *to, *message;
     } cases[] = {
-        {"\"on\"", "\"devtools\"", "checksum"}, {"2331", "2330", "checksum"},
-        {"true", "false", "checksum"},          {"3d1c", "3d1d", "checksum"},
-        {"nvidia", "nvidix", "checksum"},       {"\"version\": 2", "\"version\": 3", "version 3"},
-        {"\"off\"", "\"ppcie\"", "checksum"},   {"\"off\"", "\"of\"", "capable_modes"},
-        {"\"on\"", "\"perhaps\"", "mode"},      {"\"journal\"", "\"jornal\"", "missing"},
-        {"0000:2a", "0000:18", "twice"},        {"\"settled\"", "\"setled\"", "lacks"},
+        {"\"on\"", "\"devtools\"", "checksum"},
+        {"2331", "2330", "checksum"},
+        {"true", "false", "checksum"},
+        {"3d1c", "3d1d", "checksum"},
+        {"nvidia", "nvidix", "checksum"},
+        {"\"version\": 2", "\"version\": 3", "version 3"},
+        {"\"off\"", "\"ppcie\"", "checksum"},
+        {"\"off\"", "\"of\"", "capable_modes"},
+        {"\"registered\": true", "\"registered\": 1", "neither true nor false"},
+        {"\"registered\": true", "\"registered\": false", "checksum"},
+        {"\"on\"", "\"perhaps\"", "mode"},
+        {"\"journal\"", "\"jornal\"", "missing"},
+        {"0000:2a", "0000:18", "twice"},
+        {"\"settled\"", "\"setled\"", "lacks"},
     };
     struct journal a = sample();
     AUTO_FREE char *text = journal_format(&a);
@@ -124,7 +133,11 @@ static void what_it_can_do_counts_for_this_boot_and_device(void **state)
     journal_begin_boot(&j, "3d1c-boot"); /* the same one */
     assert_true(journal_capable_modes(&j, &dev, "3d1c-boot", &modes));
     assert_string_equal(j.removed, "0000:9a:00.0");
+    assert_true(journal_may_have_given(&j, "3d1c-boot"));
+    assert_true(journal_may_have_given(&j, "")); /* rather too careful */
+    assert_false(journal_may_have_given(&j, "next"));
     journal_begin_boot(&j, "next");
+    assert_false(journal_may_have_given(&j, "next"));
     assert_string_equal(j.removed, "");
     assert_false(journal_capable_modes(&j, &dev, "next", &modes));
     assert_int_equal(journal_verified_mode(&j, &dev, "next"), CC_MODE_UNKNOWN);

@@ -19,6 +19,7 @@
 #define IDLE "{\"step\":\"holders\",\"ok\":true,\"ms\":1,\"holders\":[]}"
 
 struct bench {
+    struct rpc *rpc; /* NULL: no kubelet to ask */
     char root[64];
     struct host host;
     struct loop *loop;
@@ -72,6 +73,8 @@ static int teardown(void **state)
     for (int i = 0; i < 200 && workers_running(b->workers) > 0; i++)
         loop_run_once(b->loop, 50);
     workers_free(b->workers);
+    if (b->rpc)
+        rpc_free(b->rpc);
     memory_done(&b->memory);
     loop_free(b->loop);
     host_close(&b->host);
@@ -93,7 +96,7 @@ static void on_look(void *arg, int r, const struct observed *observed, const str
 
 static void look(struct bench *b)
 {
-    struct observe_request request = {.rpc = NULL};
+    struct observe_request request = {.rpc = b->rpc, .pod_resources_socket = "/no/kubelet.sock"};
     b->done = false;
     (void)observe_start(b->workers, &b->host, b->loop, &request, &b->memory, &b->journal, on_look,
                         b);
@@ -164,6 +167,29 @@ static void the_journal_vouches_while_it_is_held(void **state)
     look(b);
     expect(b, KNOWN_NOT, CC_MODE_UNKNOWN);
     assert_false(b->seen.devices[0].capable_known);
+}
+
+static void a_missing_socket_is_no_kubelet_unless_it_has_our_devices(void **state)
+{
+    struct bench *b = *state;
+    struct err err = ERR_INIT;
+    b->rpc = rpc_new(b->loop, &err);
+    assert_non_null(b->rpc);
+    look(b);
+    assert_true(b->seen.pods_known && !b->seen.pods_unasked);
+    b->journal.registered = true;
+    (void)snprintf(b->journal.boot_id, sizeof b->journal.boot_id, "boot-1");
+    look(b);
+    assert_true(!b->seen.pods_known && b->seen.pods_unasked);
+    assert_non_null(strstr(b->seen.unknown_why, "there is no /no/kubelet.sock to ask"));
+    assert_non_null(strstr(b->seen.unknown_why, "set podResources.socket"));
+    static struct observed quick;
+    assert_int_equal(
+        observe_now(b->workers, &b->host, &b->memory, &b->journal, &b->seen, &quick, &err), 0);
+    assert_true(!quick.pods_known && quick.pods_unasked);
+    (void)snprintf(b->journal.boot_id, sizeof b->journal.boot_id, "boot-0"); /* another boot */
+    look(b);
+    assert_true(b->seen.pods_known);
 }
 
 static void users_are_taken_over_by_a_quick_look(void **state)
@@ -313,6 +339,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(registers_count_until_somebody_had_it, setup, teardown),
         cmocka_unit_test_setup_teardown(the_journal_vouches_while_it_is_held, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_missing_socket_is_no_kubelet_unless_it_has_our_devices,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(users_are_taken_over_by_a_quick_look, setup, teardown),
         cmocka_unit_test_setup_teardown(a_search_that_failed_is_not_an_empty_one, setup, teardown),
         cmocka_unit_test_setup_teardown(a_device_that_went_is_forgotten, setup, teardown),
