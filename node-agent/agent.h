@@ -146,6 +146,7 @@ struct agent {
     char journal_refused[512]; /* at the start: why the file on disk is not believed */
     int64_t
         unregistered_since_ms; /* devices are ready and kubelet has not accepted them; 0 = it has */
+    bool may_not_open;         /* VFIO nodes, from where we are: released devices are not checked */
     bool label_blocks;         /* a change waits until the Node stops saying ready */
     bool label_tells;          /* a change waits until the Node says that one is under way */
     char last_state[24];       /* cc.mode.state as last told in an Event */

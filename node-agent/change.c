@@ -32,7 +32,7 @@ struct change {
 
 static bool writes(const struct device_plan *d)
 {
-    return d->n_steps > 0 && d->steps[0].step != WORKER_QUERY;
+    return d->n_steps > 0 && d->decision == DECISION_CHANGE;
 }
 
 static bool has_step(const struct device_plan *d, enum worker_step step)
@@ -183,6 +183,10 @@ static void on_success(struct agent *agent, const struct change *change, size_t 
         return;
     }
     memory_succeeded(&agent->memory, bdf);
+    bool checked = has_step(d, WORKER_CHECK_VFIO);
+    /* bound anew it is another device for VFIO: what was wedged would have held up the unbind */
+    if (m && (checked || (has_step(d, WORKER_UNBIND) && has_step(d, WORKER_BIND))))
+        m->released = false;
     if (!m || !has_step(d, WORKER_STAGE))
         return;
     struct nv_report report = m->report;
@@ -265,6 +269,19 @@ static void on_device(void *arg, size_t i, const struct act_device *result)
     agent_kick(agent, LOOK_SYSFS, SETTLE_MS);
 }
 
+static void note_check(struct agent *agent, const char *bdf, const struct worker_answer *answer)
+{
+    char why[200] = "";
+    worker_answer_text(answer, "why", why, sizeof why);
+    if (!*why) {
+        log_info("device was released and can be opened", "bdf", bdf, NULL);
+        return;
+    }
+    agent->may_not_open = true;
+    log_info("released devices are not checked: VFIO nodes may not be opened from here", "error",
+             why, NULL);
+}
+
 static void on_step(void *arg, size_t i, const struct plan_step *step,
                     const struct worker_answer *answer)
 {
@@ -274,6 +291,8 @@ static void on_step(void *arg, size_t i, const struct plan_step *step,
     if (track)
         track->step = answer ? WORKER_STEP_MAX : step->step;
     tell_step(change->agent, bdf, step, answer);
+    if (answer && answer->ok && step->step == WORKER_CHECK_VFIO)
+        note_check(change->agent, bdf, answer);
 }
 
 static void on_done(void *arg, const struct act_device *results, size_t n)
@@ -334,6 +353,20 @@ static struct change *new_change(struct agent *agent)
     return change;
 }
 
+/* A check resets the device, so nobody may be given it meanwhile: as for a change, it was withdrawn before the look that
+ * found it idle. It changes nothing that the Node says of it, so neither label nor Lease is waited for. */
+static bool may_check(struct agent *agent, const struct track *track)
+{
+    bool fresh = loop_now_ms(agent->loop) - agent->users_looked_ms < FRESH_MS;
+    if (agent->options.explain || agent_is_blind(agent) || agent->node_gone)
+        return false;
+    if (track->withdrawn && fresh)
+        return true;
+    if (!agent->look) /* else that one decides as it ends */
+        agent_kick(agent, LOOK_USERS, 0);
+    return false;
+}
+
 static void start_queries(struct agent *agent)
 {
     struct change *change = new_change(agent);
@@ -343,7 +376,8 @@ static void start_queries(struct agent *agent)
     for (size_t i = 0; i < change->n; i++) {
         const struct device_plan *d = &agent->plan->devices[i];
         const struct track *track = agent_track(agent, change->bdfs[i]);
-        if (d->n_steps == 0 || writes(d) || !track || track->querying || track->acting)
+        if (d->n_steps == 0 || writes(d) || !track || track->querying || track->acting ||
+            (d->decision == DECISION_CHECK && !may_check(agent, track)))
             continue;
         change->plan.devices[i] = *d;
         any = true;
@@ -516,7 +550,7 @@ void change_start_allowed(struct agent *agent)
 {
     if (agent->stopping)
         return;
-    if (agent->plan->queries)
+    if (agent->plan->queries || agent->plan->checks)
         start_queries(agent);
     if (!agent->options.explain) {
         recover_dead(agent);

@@ -68,7 +68,7 @@ struct config {
     char *cri_socket; /* "auto", "" = do not ask, or a path */
     int concurrency_max;
     char *concurrency_lease;
-    bool recovery_rescan, recovery_load_modules;
+    bool recovery_rescan, recovery_load_modules, recovery_check_released;
     char *state_directory;
     char *http_listen; /* "" = no listener */
     enum log_level log_level;

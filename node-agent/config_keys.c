@@ -231,6 +231,8 @@ const struct config_key config_keys[] = {
      "remove a dead device from the bus and rescan"},
     {"recovery", "loadModules", KEY_BOOL, AT(recovery_load_modules), "true", NULL, 0, NULL, NULL,
      NULL, "load the VFIO driver when it is not there"},
+    {"recovery", "checkReleased", KEY_BOOL, AT(recovery_check_released), "true", NULL, 0, NULL,
+     NULL, NULL, "open a released device as a VM does, before it is offered again"},
     {"state", "directory", KEY_TEXT, AT(state_directory), "/var/lib/ccnode", NULL, 0, check_path,
      NULL, "state.directory", "journal and status, on the host"},
     {"http", "listen", KEY_TEXT, AT(http_listen), "127.0.0.1:9408", NULL, 0, check_listen, NULL,

@@ -43,7 +43,8 @@ struct observed_device {
     size_t n_pods;
     struct pod_ref pods[NODE_MAX_PODS];
     struct given_name given[NODE_MAX_PODS]; /* of pods[] */
-    bool acting;                            /* a chain of ours is running on it */
+    bool released; /* somebody had it, and VFIO has not been seen to open it since */
+    bool acting;   /* a chain of ours is running on it */
     bool
         quarantined; /* a process that nobody can end keeps it: an abandoned worker, ours or another's */
     int stuck_pid;       /* that process, 0 = not known */

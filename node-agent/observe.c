@@ -354,6 +354,8 @@ static void know(struct memory *memory, const struct journal *journal, const cha
     d->retry_at_ms = m->retry_at_ms;
     (void)snprintf(d->error, sizeof d->error, "%s", m->error);
     d->report = m->report;
+    m->released = m->released || d->n_holders > 0 || d->n_pods > 0;
+    d->released = m->released;
     if (d->n_holders > 0 || d->n_pods > 0) {
         m->was_held = true;
         m->busy_tries = 0;

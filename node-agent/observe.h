@@ -20,6 +20,7 @@ struct memory_device {
     bool report_valid;
     struct nv_report report;
     int64_t read_at_ms;
+    bool released; /* as in struct observed_device */
     bool was_held; /* seen in use since the report: it is then void */
     unsigned failures;
     unsigned busy_tries; /* times in a row that it could not be had, and that is no failure yet */

@@ -98,6 +98,9 @@ static void note_device(struct agent *agent, const struct observed_device *d)
         track = &agent->tracks[agent->n_tracks++];
         *track = (struct track){.step = WORKER_STEP_MAX};
         (void)snprintf(track->bdf, sizeof track->bdf, "%s", d->dev.bdf);
+        struct memory_device *m = memory_find(&agent->memory, d->dev.bdf);
+        if (m)
+            m->released = m->released || recover_was_tried(agent, d->dev.bdf);
         log_info("device found", "bdf", d->dev.bdf, "name", d->dev.name, "driver", d->dev.driver,
                  NULL);
     }
@@ -238,6 +241,7 @@ static void make_plan(struct agent *agent)
         .failure = agent->config.failure_policy,
         .vfio_driver = agent->config.vfio_driver,
         .manage_vfio = agent->config.vfio_manage && !agent->intent->stand_back.vfio,
+        .check_released = agent->config.recovery_check_released && !agent->may_not_open,
         .now_ms = loop_now_ms(agent->loop),
     };
     plan_make(&options, agent->intent, agent->observed, &agent->journal, agent->plan);

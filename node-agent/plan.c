@@ -18,6 +18,7 @@ struct view {
     bool change_mode;        /* active differs from the wish */
     bool put_back;           /* active is as wanted, other knobs are pending */
     bool change_binding;
+    bool check; /* it was released, and is to be offered */
 };
 
 struct making {
@@ -35,7 +36,8 @@ const char *decision_name(enum decision decision)
         [DECISION_UNMANAGED] = "unmanaged", [DECISION_IN_PLACE] = "in-place",
         [DECISION_QUERY] = "query",         [DECISION_CHANGE] = "change",
         [DECISION_BUSY] = "busy",           [DECISION_REFUSED] = "refused",
-        [DECISION_WAIT] = "wait",           [DECISION_ACTING] = "acting",
+        [DECISION_CHECK] = "check",         [DECISION_WAIT] = "wait",
+        [DECISION_ACTING] = "acting",
     };
     return (size_t)decision < ARRAY_LEN(names) ? names[decision] : "?";
 }
@@ -121,6 +123,8 @@ static struct view look(const struct making *in, size_t i)
     if (in->options->no_reset)
         v.put_back = false;
     v.change_binding = in->options->manage_vfio && !binding_is_right(in, &v) && can_bind(&v);
+    v.check = in->options->check_released && seen->released && in->intent->serve &&
+              v.wish->binding == BINDING_VFIO && v.dev->driver_is_vfio && !v.in_use;
     return v;
 }
 
@@ -226,6 +230,11 @@ static void decide_alone(const struct making *in, const struct view *v, struct d
     }
     if (v->known && v->capable_known && refuse(v, plan))
         return;
+    if (v->known && !change && v->check) {
+        if (!is_waiting(in, v, plan))
+            decide(plan, DECISION_CHECK, "it was released, and is checked before it is offered");
+        return;
+    }
     if (v->known && !change && !v->seen->quarantined) {
         if (!can_bind(v) && !v->dev->driver_is_vfio)
             decide(plan, DECISION_REFUSED,
@@ -356,10 +365,15 @@ static void decide_together(struct making *in)
     }
     evict_together(in, stopper);
     in->withdraw_all = !stopper || stopper->decision != DECISION_REFUSED;
-    if (stopper)
+    if (stopper) {
         stop_the_others(in, stopper, who);
-    else
-        in->plan->together = true;
+        return;
+    }
+    in->plan->together = true;
+    for (size_t i = 0; i < in->plan->n; i++) { /* not beside it; afterwards */
+        if (in->plan->devices[i].decision == DECISION_CHECK)
+            decide(&in->plan->devices[i], DECISION_WAIT, "it is checked after the others' change");
+    }
 }
 
 /* ---- chains ---- */
@@ -446,7 +460,23 @@ static void make_chain(const struct making *in, const struct view *v, struct dev
 
 static bool writes(const struct device_plan *d)
 {
-    return d->n_steps > 0 && d->steps[0].step != WORKER_QUERY;
+    return d->n_steps > 0 && d->decision == DECISION_CHANGE;
+}
+
+/* After the first failure a reset may be what it needs; what needs more is recover.h's. */
+static void add_check(const struct view *v, struct device_plan *d)
+{
+    if (v->seen->failures > 0) {
+        add(d->steps, &d->n_steps, WORKER_RESET, "");
+        add(d->steps, &d->n_steps, WORKER_WAIT_BOOT, "");
+        add(d->steps, &d->n_steps, WORKER_SLEEP, "");
+    }
+    add(d->steps, &d->n_steps, WORKER_CHECK_VFIO, "");
+    if (v->no_cc || cc_mode_parse(cc_mode_name(v->report.active)) == CC_MODE_UNKNOWN)
+        return;
+    add(d->steps, &d->n_steps, WORKER_WAIT_BOOT, "");
+    add(d->steps, &d->n_steps, WORKER_VERIFY, cc_mode_name(v->report.active));
+    add(d->steps, &d->n_steps, WORKER_SLEEP, "");
 }
 
 static void make_chains(struct making *in)
@@ -459,6 +489,9 @@ static void make_chains(struct making *in)
             make_chain(in, &in->views[i], d);
         else if (d->decision == DECISION_QUERY)
             add(d->steps, &d->n_steps, WORKER_QUERY, "");
+        else if (d->decision == DECISION_CHECK)
+            add_check(&in->views[i], d);
+        plan->checks = plan->checks || d->decision == DECISION_CHECK;
         plan->queries = plan->queries || d->decision == DECISION_QUERY;
         plan->changes = plan->changes || writes(d);
         d->evict = d->evict && in->views[i].seen->n_pods > 0 && in->options->busy == BUSY_EVICT;

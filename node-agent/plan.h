@@ -27,11 +27,12 @@ enum decision {
     DECISION_UNMANAGED, /* hands off */
     DECISION_IN_PLACE,  /* mode and binding as wanted, verified */
     DECISION_QUERY,     /* its state must be read first: the chain is "query" alone */
-    DECISION_CHANGE,    /* the chain leads to the wish */
-    DECISION_BUSY,      /* in use: waits, is evicted, or fails, by policy */
-    DECISION_REFUSED,   /* not possible on this hardware, firmware or policy; reason says why */
-    DECISION_WAIT,      /* quarantined, or not yet time to try again */
-    DECISION_ACTING, /* a chain of an earlier plan still runs on it: left alone until that ends */
+    DECISION_CHECK, /* as wanted, but released since it was last opened through VFIO: checked before it is offered */
+    DECISION_CHANGE,  /* the chain leads to the wish */
+    DECISION_BUSY,    /* in use: waits, is evicted, or fails, by policy */
+    DECISION_REFUSED, /* not possible on this hardware, firmware or policy; reason says why */
+    DECISION_WAIT,    /* quarantined, or not yet time to try again */
+    DECISION_ACTING,  /* a chain of an earlier plan still runs on it: left alone until that ends */
 };
 const char *decision_name(enum decision decision);
 
@@ -67,6 +68,7 @@ struct plan {
         together; /* one change of the whole node: barriers hold, one failure before a reset undoes all */
     bool changes;   /* some chain writes to hardware */
     bool queries;   /* some chain only reads */
+    bool checks;    /* some chain checks a released device, which resets it */
     bool load_vfio; /* the VFIO driver module must be loaded first: node step load-module */
     char vfio_module[32];
     bool evict; /* pods of BUSY devices are to be evicted (policy evict, a change waits for them) */
@@ -77,6 +79,7 @@ struct plan_options {
     enum failure_policy failure;
     const char *vfio_driver; /* "auto" or a name */
     bool manage_vfio;
+    bool check_released;
     bool no_reset; /* ccnode set-mode --no-reset: stage and read back only */
     int64_t now_ms;
 };

@@ -8,7 +8,8 @@
 #include "node-agent/advice.h"
 
 struct tally {
-    size_t managed, gpus, acting, changing, failed, busy, pending, querying, in_place, offered;
+    size_t managed, gpus, acting, changing, failed, busy, pending, querying, checking, in_place,
+        offered;
     size_t offered_secure;   /* offered and in on or ppcie */
     size_t offered_devtools; /* offered and in devtools */
     size_t capable, unread;  /* GPUs: that can do mode on; of which nobody knows what they can do */
@@ -33,6 +34,7 @@ static bool is_failed(const struct publish_input *in, size_t i)
                seen->knowledge != KNOWN_NOT;
     case DECISION_CHANGE:
     case DECISION_QUERY:
+    case DECISION_CHECK:
         return seen->failures > 0;
     case DECISION_ACTING:
         return !is_first_try(&in->devices[i]);
@@ -84,6 +86,10 @@ static void count_decision(const struct publish_input *in, size_t i, struct tall
         break;
     case DECISION_QUERY:
         t->querying++;
+        break;
+    case DECISION_CHECK:
+        t->checking++;
+        t->in_place++;
         break;
     case DECISION_IN_PLACE:
         t->in_place++;
@@ -238,7 +244,8 @@ const char *publish_reason(const struct publish_input *in, size_t i)
     const struct device_plan *d = &in->plan->devices[i];
     const struct observed_device *seen = &in->observed->devices[i];
     bool retry = d->decision == DECISION_WAIT || d->decision == DECISION_QUERY ||
-                 d->decision == DECISION_CHANGE || d->decision == DECISION_ACTING;
+                 d->decision == DECISION_CHANGE || d->decision == DECISION_ACTING ||
+                 d->decision == DECISION_CHECK;
     if (retry && seen->failures > 0 && *seen->error)
         return seen->error;
     return d->reason;
@@ -350,6 +357,10 @@ static void describe_state(const struct publish_input *in, const struct tally *t
     else if (strcmp(ready, "True") == 0)
         say(ret, ready, "Ready", "%zu device%s verified in mode %s and offered", t->offered,
             plural(t->offered), state);
+    else if (t->checking > 0 && t->offered == 0)
+        say(ret, ready, "CheckingDevices",
+            "%zu device%s released and checked before %s offered again", t->checking,
+            t->checking == 1 ? " was" : "s were", t->checking == 1 ? "it is" : "they are");
     else if (!in->intent->serve)
         say(ret, ready, "ContainerWorkload", "the GPUs belong to the host driver (mode %s)", state);
     else

@@ -97,6 +97,11 @@ static bool was_tried(const struct recover *recover, const char *bdf, int64_t no
     return false;
 }
 
+bool recover_was_tried(struct agent *agent, const char *bdf)
+{
+    return was_tried(&agent->recover, bdf, loop_now_ms(agent->loop));
+}
+
 static void remember(struct recover *recover, const char *bdf, int64_t now_ms)
 {
     size_t oldest = 0;

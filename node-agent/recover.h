@@ -30,6 +30,8 @@ struct recover {
     } done[RECOVER_REMEMBERED]; /* the oldest place is used again */
 };
 
+/* recover_was_tried() - @bdf was taken from the bus some time ago: what comes back is checked before it is offered */
+bool recover_was_tried(struct agent *agent, const char *bdf);
 /* recover_dead() - finish what was begun, else begin with the first device that needs it, if any. recover_is_busy() - the
  * agent must not end now; change_end_if_idle() follows. recover_stop() - forget what is under way. */
 void recover_dead(struct agent *agent);

@@ -184,6 +184,48 @@ static int step_verify(struct work *work, const char *argument, struct answer *a
     return r;
 }
 
+static int open_as_a_vm(struct work *work, struct answer *a, struct err *err)
+{
+    struct regs *regs = NULL;
+    uint32_t id = 0;
+    int r = regs_open_vfio(&work->host, &work->dev, &regs, err);
+    if (r == -EBUSY || r == -ENODEV || r == -EADDRINUSE)
+        return r;
+    answer_bool(a, "opened", r == 0);
+    if (r == -EPERM || r == -EACCES) {
+        answer_text(a, "why", err->msg);
+        return 0;
+    }
+    if (r < 0) {
+        struct err why = *err;
+        work->cure = "reset it; if that does not help, remove the device and rescan the bus "
+                     "(recovery.rescan: true lets the agent do it), or reboot the node";
+        return err_set(err, EIO, "VFIO opens it for nobody any more: %.300s", why.msg);
+    }
+    r = regs_config_read(regs, 0, 2, &id, err);
+    regs_close(regs);
+    if (r == 0 && id != work->dev.vendor_id)
+        r = err_set(err, ENODEV, "opened through VFIO its configuration space reads 0x%04x", id);
+    return r;
+}
+
+/* What is wedged in the kernel is so for the next VM too; nothing that is read from outside tells. */
+static int step_check_vfio(struct work *work, const char *argument, struct answer *a,
+                           struct err *err)
+{
+    (void)argument;
+    int r = work_lock(work, err);
+    work_close(work);
+    if (r == 0)
+        r = inventory_read(&work->host, work->target, &work->dev, err);
+    if (r == 0 && !work->dev.driver_is_vfio)
+        r = err_set(err, EBUSY, "it is bound to %s, not to VFIO",
+                    *work->dev.driver ? work->dev.driver : "no driver");
+    if (r == 0)
+        r = users_refuse(&work->host, &work->dev, &work->users_seen_us, err);
+    return r < 0 ? r : open_as_a_vm(work, a, err);
+}
+
 static int step_sleep(struct work *work, const char *argument, struct answer *a, struct err *err)
 {
     (void)argument, (void)a;
@@ -351,6 +393,7 @@ static const struct {
     [WORKER_RESET] = {.run = step_reset, .argument = true},
     [WORKER_WAIT_BOOT] = {.run = step_wait_boot},
     [WORKER_VERIFY] = {.run = step_verify, .argument = true},
+    [WORKER_CHECK_VFIO] = {.run = step_check_vfio},
     [WORKER_SLEEP] = {.run = step_sleep},
     [WORKER_UNBIND] = {.run = step_unbind},
     [WORKER_BIND] = {.run = step_bind, .argument = true},

@@ -35,6 +35,8 @@ static const struct {
     [WORKER_RESET] = {"reset", WAKE + KERNEL_RESET + MARGIN},
     [WORKER_WAIT_BOOT] = {"wait-boot", WAKE + FIREWALL + BOOT + MARGIN},
     [WORKER_VERIFY] = {"verify", WAKE + FIREWALL + BOOT + MARGIN},
+    /* opening and closing reset it; a device that hangs does so at the first of the two */
+    [WORKER_CHECK_VFIO] = {"check-vfio", WAKE + KERNEL_RESET + MARGIN},
     [WORKER_SLEEP] = {"sleep", WAKE + MARGIN},
     /* a host driver may take seconds to let go; who still uses the device was looked at before */
     [WORKER_UNBIND] = {"unbind", 30000},

@@ -41,6 +41,7 @@
  * | reset [flr|sbr]   | refuse when held; kernel reset through sysfs "reset", method chosen| method |
  * | wait-boot         | until firmware says boot complete                                 | |
  * | verify MODE       | CC bits and PPCIe bit both as MODE wants                          | active |
+ * | check-vfio        | open it as a VM does (character device and iommufd, else group), read its id, close; each resets it. Where this process may not open VFIO nodes (device cgroup of a container) nothing is done | opened, why |
  * | sleep             | put power/control back                                            | |
  * | unbind            | refuse when held; whole IOMMU group; until the driver link is gone| driver: what was bound |
  * | bind DRIVER       | whole group; "auto" = best VFIO variant by modules.alias          | driver, group, cdev |
@@ -78,6 +79,7 @@ enum worker_step {
     WORKER_RESET,
     WORKER_WAIT_BOOT,
     WORKER_VERIFY,
+    WORKER_CHECK_VFIO,
     WORKER_SLEEP,
     WORKER_UNBIND,
     WORKER_BIND,

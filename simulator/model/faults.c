@@ -64,6 +64,10 @@ static const struct {
                                             "register ring is started (Hopper)"},
     [MODEL_FAULT_LINK_SLOW] = {"link-slow", "the link of a Grace superchip to its processor comes "
                                             "up this many milliseconds after the boot"},
+    [MODEL_FAULT_VFIO_WEDGED] = {"vfio-wedged",
+                                 "opening it through VFIO fails with EINVAL; 1: until it is "
+                                 "removed from the bus, 2: until it is reset"},
+    [MODEL_FAULT_VFIO_DENIED] = {"vfio-denied", "1: opening it through VFIO fails with EPERM"},
     [MODEL_FAULT_AER_CORRECTABLE] = {"aer-correctable",
                                      "the kernel counted this many bad TLPs (correctable)"},
     [MODEL_FAULT_AER_NONFATAL] = {"aer-nonfatal",

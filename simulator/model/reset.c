@@ -96,6 +96,8 @@ void reset_device(struct state *s, struct device *d, int kind)
     trace(s, d, 'X', 0, (uint32_t)kind, 0);
     if (d->faults[MODEL_FAULT_RESET_NOOP])
         return;
+    if (d->faults[MODEL_FAULT_VFIO_WEDGED] == 2)
+        d->faults[MODEL_FAULT_VFIO_WEDGED] = 0;
     clear(d, kind);
     latch_mode(d);
     if (fault_take(d, MODEL_FAULT_MODE_LOST))

@@ -201,6 +201,14 @@ static int container_ioctl(int fd, unsigned long request, unsigned long arg)
     }
 }
 
+/* by a fault; Linux refuses what a device cgroup forbids when the node is opened already */
+static bool is_refused(int hw)
+{
+    if (model_fault(trap_model, hw, MODEL_FAULT_VFIO_DENIED))
+        return fail(EPERM);
+    return model_fault(trap_model, hw, MODEL_FAULT_VFIO_WEDGED) && fail(EINVAL);
+}
+
 static int get_device_fd(struct open_file *g, const struct file_id *id, const char *bdf)
 {
     struct open_file *c = g->attached ? file_of(g->attached, true) : NULL;
@@ -209,6 +217,8 @@ static int get_device_fd(struct open_file *g, const struct file_id *id, const ch
     int hw = model_find(trap_model, bdf);
     if (hw < 0 || !in_group(id->root, id->number, bdf) || !on_vfio(id->root, bdf))
         return fail(ENODEV);
+    if (is_refused(hw))
+        return -1;
     return open_device(hw, id->root, -1);
 }
 
@@ -283,6 +293,8 @@ static int cdev_ioctl(int fd, const struct file_id *id, unsigned long request, v
         return fail(EBUSY);
     if (model_vfio_opens(trap_model, id->hw) > 0)
         return fail(EINVAL);
+    if (is_refused(id->hw))
+        return -1;
     if (open_device(id->hw, id->root, fd) < 0)
         return -1;
     bind->out_devid = 1;

@@ -133,6 +133,7 @@ int pdev_remove(struct pdev *dev)
             driver_release(dev);
         dev->driver = NULL;
         dev->present = false;
+        model_fault_set(kernel.model, dev->hw, MODEL_FAULT_VFIO_WEDGED, 0);
         remove_nodes(dev);
     }
     pdev_unlock(dev);

@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """Hardware that fails, drifts, comes and goes."""
 import os
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
-from rig import MODE, READY, STATE, Bench, run, same, until  # noqa: E402
+from rig import BIN, MODE, READY, STATE, Bench, run, same, until  # noqa: E402
 
 GPU = "0000:18:00.0"
 OTHER = "0000:2a:00.0"
@@ -55,6 +56,40 @@ def a_failing_gpu_does_not_make_the_others_flap():
         states = {(x.get(STATE), x.get(READY)) for _, x in b.history()[at:]}
         assert states <= {("degraded", "true")}, states
         same(len(b.events("ModeChangeFailed")), 1, "told once")
+
+
+def repaired_by_hand():
+    """While the agent pauses between its tries: the command on the host, and the agent takes the device as it finds it."""
+    with Bench("hgx-h100") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        b.ctl("fault", GPU, "reset-error", "25")
+        b.label(MODE, "on")
+        b.wait_state("degraded", ready="true")
+        until("it pauses for some seconds", lambda: b.metric("ccnode_device_consecutive_failures", device=GPU) >= 4, 40)
+        b.ctl("clear", GPU)
+        # the agent may be at it in this moment, then the command says who has it: as a person, type it again
+        until("by hand", lambda: subprocess.run([os.path.join(BIN, "ccnode"), "--host-root", b.root, "set-mode", "on", GPU],
+                                                env={**os.environ, **b.env}, timeout=60).returncode == 0)
+        same(b.modes()[GPU], "on", "switched")
+        b.wait_state("on", ready="true", seconds=70)
+        until("eight are served", lambda: list(b.kubelet.devices()[RESOURCE].values()).count("Healthy") == 8)
+        b.stop_agent()
+
+
+def tried_at_once_after_a_restart():
+    with Bench("hgx-h100") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        b.ctl("fault", GPU, "reset-error", "25")
+        b.label(MODE, "on")
+        b.wait_state("degraded", ready="true")
+        until("long pauses", lambda: b.metric("ccnode_device_consecutive_failures", device=GPU) >= 5, 60)
+        b.ctl("clear", GPU)
+        b.stop_agent()
+        b.start_agent()
+        b.wait_state("on", ready="true", seconds=8)
+        b.stop_agent()
 
 
 def a_gpu_that_forgets_its_mode():
@@ -259,7 +294,8 @@ def container_hands_back_and_takes_again():
 
 
 if __name__ == "__main__":
-    tests = [a_mute_gpu, a_dead_gpu, a_gpu_whose_reset_fails, a_gpu_that_forgets_its_mode, a_failing_gpu_does_not_make_the_others_flap, hold_all_withdraws_all,
+    tests = [a_mute_gpu, a_dead_gpu, a_gpu_whose_reset_fails, a_gpu_that_forgets_its_mode, a_failing_gpu_does_not_make_the_others_flap, repaired_by_hand,
+             tried_at_once_after_a_restart, hold_all_withdraws_all,
              ppcie_failure_before_the_reset_puts_all_back, an_unbind_that_never_ends_before_ppcie_puts_all_back, a_mode_changed_by_somebody_else_is_put_right,
              a_rebound_gpu_comes_back, a_dead_gpu_is_looked_for_again, unplugged_and_plugged_without_a_restart, unplugged_while_bound_to_nothing,
              gpus_bound_later_than_we_start, a_vfio_node_that_goes_and_comes,

@@ -112,6 +112,21 @@ def hgx_goes_through_all_modes():
              "index names; group numbers that could be mistaken for them are dropped")
 
 
+def eight_are_switched_at_the_same_time():
+    """All are reset before the first has booted: nobody waits for another, so the whole takes as long as one."""
+    with Bench("hgx-h100", scale="1") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        seen = max([e["number"] for e in b.ctl_json("events")], default=0)
+        b.label(MODE, "on")
+        b.wait_state("on", ready="true")
+        resets = [e for e in b.ctl_json("events", str(seen)) if e["event"] == "reset"]
+        same(len({e["bdf"] for e in resets}), 8, "all eight")
+        first_booted, last_reset = min(float(e["booted"]) for e in resets), max(float(e["time"]) for e in resets)
+        assert last_reset < first_booted, f"the last was reset {last_reset - first_booted:.1f} s after the first had booted"
+        b.stop_agent()
+
+
 def ppcie_needs_all_or_nothing():
     with Bench("hgx-h100", config="devices: { exclude: [nvswitches] }\n") as b:
         b.start_agent()
@@ -173,5 +188,5 @@ def without_kubernetes_the_configuration_decides():
 
 if __name__ == "__main__":
     run(one_gpu_follows_its_label, ready_is_false_before_the_first_reset, a_change_costs_six_requests,
-        hgx_goes_through_all_modes, ppcie_needs_all_or_nothing, kubelet_hears_of_a_change_within_100_ms, explain_prints_and_touches_nothing,
+        hgx_goes_through_all_modes, eight_are_switched_at_the_same_time, ppcie_needs_all_or_nothing, kubelet_hears_of_a_change_within_100_ms, explain_prints_and_touches_nothing,
         without_kubernetes_the_configuration_decides)

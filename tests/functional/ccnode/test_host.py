@@ -70,6 +70,24 @@ def test_host_without_tee():
             assert "guest" in c["seen"], c
 
 
+def test_tdx_without_character_devices():
+    profile = ('tee: tdx\ncdev: false\ndevices:\n'
+               '  - { bdf: "0000:18:00.0", model: h100-pcie, path: "pci0000:17/0000:17:01.0", numa: 0 }\n')
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as f:
+        f.write(profile)
+        f.flush()
+        with Host(f.name) as h:
+            (c,) = of(checks(h), "vfio", "warning")
+            assert "TDX guests need iommufd" in c["seen"] and "CONFIG_VFIO_DEVICE_CDEV" in c["cure"], c
+
+
+def test_a_virtual_machine_is_said():
+    with open("/proc/cpuinfo", encoding="utf-8") as f:
+        inside = any("hypervisor" in line.split() for line in f if line.startswith("flags"))
+    with Host("h100-pcie") as h:  # its /proc is this machine's
+        same(bool(of(checks(h), "machine", "warning")), inside, "as this machine is")
+
+
 def test_foreign_cdi_files():
     """A version that old consumers refuse is a warning, and an error where Kata's Go shim is installed."""
     with Host("h100-pcie") as h:
@@ -178,5 +196,6 @@ def test_status():
         assert "no longer runs" in h.run("status", code=FAILED).err
 
 
-main(test_a_good_host, test_lockdown_and_groups, test_lockdown_with_all_bound, test_host_without_tee, test_foreign_cdi_files,
+main(test_a_good_host, test_lockdown_and_groups, test_lockdown_with_all_bound, test_host_without_tee,
+     test_tdx_without_character_devices, test_a_virtual_machine_is_said, test_foreign_cdi_files,
      test_kata_configuration, test_kata_timeouts, test_kubelet_configuration, test_status)

@@ -210,6 +210,20 @@ def test_interrupted():
         same(h.list()[bdf]["mode"], "on", "the journal vouches for it")
 
 
+def test_invalid_mode_is_put_right():
+    """Devtools without CC, as an interrupted switch of older tools leaves it: told, and any mode puts it right."""
+    for mode in ("off", "on"):
+        with Host("h100-pcie") as h:
+            (bdf,) = h.list()
+            h.run("bind", code=OK)
+            h.ctl("drift", bdf, "invalid")
+            d = h.list()[bdf]
+            same((d["mode"], "set a mode to put it right" in d["reason"]), ("invalid", True), d)
+            (d,) = h.set_mode(mode, bdf).values()
+            same((d["result"], d["from"], d["to"]), ("changed", "invalid", mode))
+            same((h.modes()[bdf], h.driver(bdf)), (mode, "vfio-pci"))
+
+
 def test_live_lines_on_a_terminal():
     with Host("hgx-h100", scale="0.2") as h:
         controller, terminal = pty.openpty()
@@ -250,5 +264,6 @@ def test_host_without_tee_is_said():
 
 main(test_the_guides_chapter, test_every_device_and_mode, test_unknown_words, test_dry_run_touches_nothing,
      test_refused_while_in_use, test_waits_for_the_user, test_stage_only, test_not_possible, test_part_of_a_fabric,
-     test_lockdown, test_one_of_eight_fails, test_killed_and_run_again, test_interrupted, test_live_lines_on_a_terminal,
+     test_lockdown, test_one_of_eight_fails, test_killed_and_run_again, test_interrupted, test_invalid_mode_is_put_right,
+     test_live_lines_on_a_terminal,
      test_host_without_tee_is_said)

@@ -287,6 +287,53 @@ static void an_unknown_mode_is_read_first(void **state)
     assert_string_equal(chain(0), "query");
 }
 
+static void a_released_device_is_checked_before_it_is_served(void **state)
+{
+    (void)state;
+    options.check_released = true;
+    make_node(&node, 3, 0);
+    node.devices[0].released = true;
+    node.devices[2].released = true; /* and taken again */
+    add_pod(&node.devices[2], "next");
+    want(CC_MODE_OFF, CC_MODE_OFF);
+    make();
+    assert_int_equal(plan.devices[0].decision, DECISION_CHECK);
+    assert_string_equal(chain(0), "check-vfio, wait-boot, verify off, sleep");
+    assert_true(plan.checks && !plan.changes && !plan.queries);
+    assert_true(!plan.devices[0].serve && plan.devices[1].serve && plan.devices[2].serve);
+    node.devices[0].failures = 1; /* a reset may be what it needs */
+    make();
+    assert_string_equal(chain(0),
+                        "reset, wait-boot, sleep, check-vfio, wait-boot, verify off, sleep");
+    node.devices[0].retry_at_ms = options.now_ms + 1;
+    make();
+    assert_int_equal(plan.devices[0].decision, DECISION_WAIT);
+    node.devices[0].failures = 0;
+    node.devices[0].retry_at_ms = 0;
+    node.devices[0].report.capable_modes = 0; /* a chip without modes */
+    make();
+    assert_string_equal(chain(0), "check-vfio");
+    options.check_released = false;
+    make();
+    assert_true(plan.devices[0].serve && !plan.checks);
+}
+
+static void a_check_does_not_disturb_a_change_of_all(void **state)
+{
+    (void)state;
+    options.check_released = true;
+    make_node(&node, 2, 1);
+    for (size_t i = 0; i < node.n; i++)
+        node.devices[i].released = true;
+    set_mode(&node.devices[0], CC_MODE_PPCIE);
+    want(CC_MODE_PPCIE, CC_MODE_PPCIE);
+    make();
+    assert_true(plan.together);
+    assert_false(plan.checks);
+    assert_int_equal(plan.devices[0].decision, DECISION_WAIT);
+    assert_int_equal(plan.devices[1].decision, DECISION_CHANGE);
+}
+
 static void hold_all_withdraws_all(void **state)
 {
     (void)state;
@@ -441,6 +488,8 @@ int main(void)
         cmocka_unit_test_setup(an_unknown_mode_is_read_first, fresh),
         cmocka_unit_test_setup(nobody_is_evicted_for_a_joint_change_that_cannot_come, fresh),
         cmocka_unit_test_setup(nobody_is_evicted_from_a_device_that_cannot_follow, fresh),
+        cmocka_unit_test_setup(a_released_device_is_checked_before_it_is_served, fresh),
+        cmocka_unit_test_setup(a_check_does_not_disturb_a_change_of_all, fresh),
         cmocka_unit_test_setup(hold_all_withdraws_all, fresh),
         cmocka_unit_test_setup(container_hands_back_only_what_is_idle, fresh),
         cmocka_unit_test_setup(binding_alone_needs_no_reset, fresh),

@@ -142,6 +142,23 @@ static void a_retry_or_a_straggler_leaves_the_others_schedulable(void **state)
     expect("degraded", "true", "True", "DeviceFailed");
 }
 
+static void a_check_is_no_change(void **state)
+{
+    (void)state;
+    make_node(&node, 2, 0);
+    settle(CC_MODE_ON);
+    stop_serving(0, DECISION_CHECK);
+    expect("on", "true", "True", "Ready");
+    stop_serving(1, DECISION_CHECK);
+    expect("on", "false", "False", "CheckingDevices"); /* nothing is offered for a moment */
+    settle(CC_MODE_ON);
+    stop_serving(0, DECISION_CHECK);
+    node.devices[0].failures = 1;
+    (void)snprintf(node.devices[0].error, sizeof node.devices[0].error, "check-vfio: wedged");
+    expect("degraded", "true", "True", "DeviceFailed");
+    assert_non_null(strstr(published.cond_message, "0000:10:00.0: check-vfio: wedged"));
+}
+
 static void failure_of_some_is_degraded_of_all_is_failed(void **state)
 {
     (void)state;
@@ -302,6 +319,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_change_is_not_ready_from_its_first_moment, fresh, stale),
         cmocka_unit_test_setup_teardown(a_retry_or_a_straggler_leaves_the_others_schedulable, fresh,
                                         stale),
+        cmocka_unit_test_setup_teardown(a_check_is_no_change, fresh, stale),
         cmocka_unit_test_setup_teardown(failure_of_some_is_degraded_of_all_is_failed, fresh, stale),
         cmocka_unit_test_setup_teardown(ppcie_is_all_or_failed, fresh, stale),
         cmocka_unit_test_setup_teardown(waiting_is_not_ready, fresh, stale),
