@@ -238,7 +238,7 @@ static int before_binding(struct work *work, struct err *err)
 {
     int r = work_lock(work, err);
     work_close(work);
-    power_forget(&work->power, work->target);
+    power_forget(&work->power, &work->host, work->target);
     return r;
 }
 

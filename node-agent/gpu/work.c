@@ -37,6 +37,7 @@ static const char *refusal(const struct host *host, const char **ret_cure)
 
 int work_lock(struct work *work, struct err *err)
 {
+    work->power.dir = work->lock_dir;
     if (work->lock_fd >= 0)
         return 0;
     int fd = lock_take(&work->host, work->lock_dir, work->target, err);
@@ -104,7 +105,7 @@ static int open_by_vfio(struct work *work, struct err *err)
     const char *cure, *refused = refusal(&work->host, &cure);
     work_close(work);
     if (*work->dev.driver == '\0' && work->may_bind) {
-        power_forget(&work->power, work->target);
+        power_forget(&work->power, &work->host, work->target);
         r = bind_driver(&work->host, work->target, "auto", work->load_modules, &work->users_seen_us,
                         &ignored, &why);
         if (r == 0)

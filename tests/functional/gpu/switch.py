@@ -1,4 +1,5 @@
 """ccnode-device switches every kind of device in every mode, in its own time and with few accesses."""
+import os
 import time
 
 from worker import Node, Worker, counters, json, knob, modes, run, same, switch
@@ -86,6 +87,38 @@ def asleep_and_awake():
         same(n.read(f"{H100}/power_state"), "D3hot", "asleep again")
 
 
+def what_a_killed_worker_left_awake_sleeps_again():
+    """The device and the bridge above it; a setting that is somebody else's stays."""
+    def killed(steps):
+        w = Worker(n, H100).__enter__()
+        w.ok(*steps)
+        w.p.kill()
+        w.p.wait()
+        for f in (w.p.stdin, w.p.stdout):
+            f.close()
+
+    with Node("h100-pcie", "--scale", "0.01") as n:
+        bridge = os.path.basename(os.path.dirname(os.path.realpath(n.path(H100))))
+        controls = [f"{x}/power/control" for x in (bridge, H100)]
+
+        def left():
+            return [f for f in os.listdir(n.path("/run/ccnode/lock")) if f.endswith(".awake")]
+        same(n.bind(H100), 0, "bind")
+        n.write(controls[0], "auto")
+        killed(["query"])
+        same([n.read(c) for c in controls], ["on", "on"], "left awake")
+        with Worker(n, H100) as w:
+            w.ok("query")
+        same([n.read(c) for c in controls], ["auto", "auto"], "put back by the next one")
+        same(left(), [], "records")
+        killed(["query"])
+        same(n.write(f"{H100}/driver/unbind", H100), 0, "unbind")  # Linux sets it to "on" then
+        with Worker(n, H100) as w:
+            w.ok("query")
+        same([n.read(c) for c in controls], ["auto", "on"], "the record is of another driver")
+        same(left(), [], "records")
+
+
 def reading_starts_no_ring():
     """What only a change needs to write is left alone by a look, unless the look needs it too."""
     ring, mailbox = {0x12004c, 0x122204}, {0x8f2c10, 0x8f2c14, 0x8f2c90, 0x8f2c94, 0x8f2ad0, 0x8f2ad4}
@@ -149,4 +182,4 @@ def bad_steps_are_answered():
 
 if __name__ == "__main__":
     run([every_kind_every_mode, capabilities_come_from_the_device, ppcie_is_really_left, accesses_and_time,
-         asleep_and_awake, reading_starts_no_ring, sbr_and_flr, knobs_are_listed, bad_steps_are_answered])
+         asleep_and_awake, what_a_killed_worker_left_awake_sleeps_again, reading_starts_no_ring, sbr_and_flr, knobs_are_listed, bad_steps_are_answered])
