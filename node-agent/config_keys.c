@@ -228,7 +228,7 @@ const struct config_key config_keys[] = {
     {"concurrency", "lease", KEY_TEXT, AT(concurrency_lease), "ccnode-mode-change", NULL, 0,
      check_lease, NULL, NULL, "name of the Lease objects that count them"},
     {"recovery", "rescan", KEY_BOOL, AT(recovery_rescan), "false", NULL, 0, NULL, NULL, NULL,
-     "remove a dead device from the bus and rescan"},
+     "reset a dead device by its bridge, else remove it from the bus and rescan"},
     {"recovery", "loadModules", KEY_BOOL, AT(recovery_load_modules), "true", NULL, 0, NULL, NULL,
      NULL, "load the VFIO driver when it is not there"},
     {"recovery", "checkReleased", KEY_BOOL, AT(recovery_check_released), "true", NULL, 0, NULL,

@@ -8,6 +8,8 @@
 #define SCAN_AGAIN_MS 60000
 #define LOCKED_MS 2000 /* the worker that removes it still lives */
 
+#define BUS_RESET "sbr"
+
 static void finish(struct agent *agent)
 {
     struct track *track = agent_track(agent, agent->recover.bdf);
@@ -87,6 +89,44 @@ static bool finish_scan(struct agent *agent)
     return true;
 }
 
+static void take_off(struct agent *agent)
+{
+    worker_step(agent->recover.worker, WORKER_REMOVE, NULL, on_removed, agent);
+}
+
+/* A worker that is late sits in the kernel with the device: no other step is possible. */
+static bool is_stuck(const struct worker_answer *answer)
+{
+    return !answer->ok && !answer->members;
+}
+
+static void on_looked_at(void *arg, const struct worker_answer *answer)
+{
+    struct agent *agent = arg;
+    struct err err = ERR_INIT;
+    struct nv_report report;
+    struct plan_step step = {.step = WORKER_QUERY};
+    tell_step(agent, agent->recover.bdf, &step, answer);
+    if (is_stuck(answer) || (answer->ok && worker_report(answer, &report, &err) == 0 &&
+                             report.booted && !*report.fault))
+        finish(agent);
+    else
+        take_off(agent);
+}
+
+static void on_reset(void *arg, const struct worker_answer *answer)
+{
+    struct agent *agent = arg;
+    struct plan_step step = {.step = WORKER_RESET, .argument = BUS_RESET};
+    tell_step(agent, agent->recover.bdf, &step, answer);
+    if (is_stuck(answer))
+        finish(agent);
+    else if (answer->ok)
+        worker_step(agent->recover.worker, WORKER_QUERY, NULL, on_looked_at, agent);
+    else
+        take_off(agent);
+}
+
 static bool was_tried(const struct recover *recover, const char *bdf, int64_t now_ms)
 {
     for (size_t i = 0; i < RECOVER_REMEMBERED; i++) {
@@ -146,12 +186,15 @@ void recover_dead(struct agent *agent)
         agent_track(agent, seen->dev.bdf)->acting = true;
         agent_track(agent, seen->dev.bdf)->retrying = true;
         agent_track(agent, seen->dev.bdf)->acting_since_ms = now;
-        log_warning("dead device is taken from the bus and looked for again", "bdf", seen->dev.bdf,
-                    "error", seen->error, NULL);
-        tell_event(agent, "Warning", "RecoveringDevice", "Recover",
-                   "%s is removed from the PCI bus and the bus is scanned again: %.600s",
-                   seen->dev.bdf, seen->error);
-        worker_step(agent->recover.worker, WORKER_REMOVE, NULL, on_removed, agent);
+        log_warning(
+            "dead device is reset by its bridge, else taken from the bus and looked for again",
+            "bdf", seen->dev.bdf, "error", seen->error, NULL);
+        tell_event(
+            agent, "Warning", "RecoveringDevice", "Recover",
+            "%s is reset by its bridge; if that does not help it is removed from the PCI bus "
+            "and the bus is scanned again: %.600s",
+            seen->dev.bdf, seen->error);
+        worker_step(agent->recover.worker, WORKER_RESET, BUS_RESET, on_reset, agent);
         return;
     }
 }

@@ -1,4 +1,6 @@
-/* Opt-in last resort for a device that is off the bus (recovery.rescan): take it from the bus and look for it again.
+/* Opt-in last resort for a device that is dead (recovery.rescan): reset it by its bridge (SBR), and where that is not
+ * possible or does not help, take it from the bus and look for it again. The kernel offers the bus reset only where
+ * nothing else is below the bridge, and the worker refuses it for a device that is off the bus (REF-P 7.4, 7.6).
  *
  * What was removed is in the journal until the bus was scanned: whatever ends the agent in between, its successor scans.
  * SIGTERM waits for both, they are one atomic step.

@@ -39,7 +39,8 @@ static const struct {
                            "(Blackwell)"},
     [MODEL_FAULT_DEAD] = {"dead", "1: off the bus, everything reads all ones"},
     [MODEL_FAULT_MMIO_DEAD] = {"mmio-dead",
-                               "1: BARs read all ones, configuration space still answers"},
+                               "1: BARs read all ones, configuration space still answers; 2: until "
+                               "the next bus reset"},
     [MODEL_FAULT_PRIV_ERROR] = {"priv-error", "1: every register reads 0xbadf4100"},
     [MODEL_FAULT_SECURITY] = {"security", "security lockdown; the value is the fault word"},
     [MODEL_FAULT_RECOVERY] = {"recovery", "1: recovery mode"},

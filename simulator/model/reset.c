@@ -78,6 +78,8 @@ static void clear(struct device *d, int kind)
     d->scratch_flr = 0;
     d->blocked_links = 0;
     if (kind == MODEL_RESET_SBR) {
+        if (d->faults[MODEL_FAULT_MMIO_DEAD] == 2)
+            d->faults[MODEL_FAULT_MMIO_DEAD] = 0;
         d->scratch_sbr = 0;
         d->coupled = false;
     }

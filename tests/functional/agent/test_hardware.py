@@ -206,6 +206,19 @@ def unplugged_while_bound_to_nothing():
         until("noticed", lambda: "device is gone" in b.log(), 12)
 
 
+def a_dead_gpu_is_reset_by_its_bridge():
+    """Its registers are gone, its configuration space is not: what an FLR does not cure."""
+    with Bench("hgx-h100", config="recovery: { rescan: true }\n") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        b.ctl("fault", GPU, "mmio-dead", "2")
+        b.label(MODE, "on")
+        until("told", lambda: b.events("RecoveringDevice"), 60)
+        b.wait_state("on", ready="true", seconds=60)
+        same({d["bdf"]: d["sbr"] for d in b.ctl_json("counters")}, {d: int(d == GPU) for d in b.modes()}, "bus resets")
+        assert not b.metric("ccnode_step_seconds_count", step="remove"), "taken from the bus"
+
+
 def a_dead_gpu_is_looked_for_again():
     with Bench("hgx-h100", config="recovery: { rescan: true }\n") as b:
         b.start_agent()
@@ -297,7 +310,7 @@ if __name__ == "__main__":
     tests = [a_mute_gpu, a_dead_gpu, a_gpu_whose_reset_fails, a_gpu_that_forgets_its_mode, a_failing_gpu_does_not_make_the_others_flap, repaired_by_hand,
              tried_at_once_after_a_restart, hold_all_withdraws_all,
              ppcie_failure_before_the_reset_puts_all_back, an_unbind_that_never_ends_before_ppcie_puts_all_back, a_mode_changed_by_somebody_else_is_put_right,
-             a_rebound_gpu_comes_back, a_dead_gpu_is_looked_for_again, unplugged_and_plugged_without_a_restart, unplugged_while_bound_to_nothing,
+             a_rebound_gpu_comes_back, a_dead_gpu_is_reset_by_its_bridge, a_dead_gpu_is_looked_for_again, unplugged_and_plugged_without_a_restart, unplugged_while_bound_to_nothing,
              gpus_bound_later_than_we_start, a_vfio_node_that_goes_and_comes,
              container_hands_back_and_takes_again]
     run(*tests)
