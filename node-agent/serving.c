@@ -171,22 +171,19 @@ static void find_switch(const struct host *host, const char *bdf, char ret[BDF_S
         (void)snprintf(ret, BDF_SIZE, "%.15s", parts[0]);
 }
 
-static void explain(const struct observed_device *seen, const struct device_plan *plan,
-                    const struct device_intent *wish, char ret[DP_MAX_REASON])
+static const char *reason_of(const struct observed_device *seen, const struct device_plan *plan,
+                             const struct device_intent *wish)
 {
-    const char *reason = plan->reason;
     if (*seen->error && plan->decision != DECISION_BUSY && plan->decision != DECISION_REFUSED)
-        reason = seen->error;
-    else if (*reason)
-        reason = plan->reason;
-    else if (plan->serve && seen->n_holders > 0)
-        reason = "a process that belongs to no pod uses it";
-    else if (plan->decision == DECISION_CHANGE)
-        reason = wish->mode == CC_MODE_UNKNOWN ? "its driver is being changed"
-                                               : "its mode is being changed";
-    else
-        reason = "its mode is not verified yet";
-    (void)snprintf(ret, DP_MAX_REASON, "%.250s", reason);
+        return seen->error;
+    if (*plan->reason)
+        return plan->reason;
+    if (plan->serve && seen->n_holders > 0)
+        return "a process that belongs to no pod uses it";
+    if (plan->decision != DECISION_CHANGE)
+        return "its mode is not verified yet";
+    return wish->mode == CC_MODE_UNKNOWN ? "its driver is being changed"
+                                         : "its mode is being changed";
 }
 
 static bool belongs_in_list(const struct intent *intent, const struct observed_device *seen,
@@ -270,7 +267,8 @@ static size_t make_items(struct serving *serving, const struct config *config,
         bool node_there = *dev->cdev || dev->group_node;
         item->healthy = plan->devices[i].serve && dev->driver_is_vfio && node_there && !foreign;
         if (!item->healthy)
-            explain(seen, &plan->devices[i], &intent->devices[i], item->reason);
+            (void)snprintf(item->reason, sizeof item->reason, "%.250s",
+                           reason_of(seen, &plan->devices[i], &intent->devices[i]));
         else if (serving->plugin)
             item->healthy = !is_given_otherwise(seen, item, item->reason);
     }
