@@ -113,6 +113,8 @@ static void keep_facts(struct chain *chain, const struct worker_answer *answer)
         result->report_valid = true;
     if (step->step == WORKER_VERIFY)
         result->verified = cc_mode_parse(step->argument);
+    if (step->step == WORKER_STAGE && chain->undoing)
+        result->staged_back = true;
     if (step->step == WORKER_UNBIND)
         worker_answer_text(answer, "driver", result->was_driver, sizeof result->was_driver);
 }
@@ -161,7 +163,7 @@ static void advance(struct chain *chain)
         start_undo(chain);
     }
     if (chain->at >= length_of(chain)) {
-        chain->result.undone = chain->undoing;
+        chain->result.undone = chain->undoing && chain->at > 0;
         finish(chain);
         return;
     }

@@ -23,7 +23,8 @@ struct act_device {
     char failed_code[24]; /* errno name of that step */
     bool locked;          /* it failed because another worker has the device */
     int lock_pid;         /* that one, 0 = not known */
-    bool undone;          /* with FAILED: the undo chain succeeded */
+    bool undone;          /* with FAILED: there was an undo chain, and it succeeded */
+    bool staged_back;     /* and in it the knobs of before */
     bool report_valid;    /* a query in the chain answered */
     struct nv_report report;
     enum cc_mode verified; /* by a verify step after the reset; UNKNOWN = none */

@@ -241,7 +241,9 @@ static void take_result(struct run *run, size_t i, const struct act_device *act)
         (void)snprintf(c->error, sizeof c->error, "put back, because another device failed");
     else if (!done)
         (void)snprintf(c->error, sizeof c->error, "%s%s", act->error,
-                       act->undone ? "; what was staged is put back" : "");
+                       !act->undone       ? ""
+                       : act->staged_back ? "; what was staged is put back"
+                                          : "; its driver is put back");
 }
 
 static void on_device(void *arg, size_t i, const struct act_device *act)

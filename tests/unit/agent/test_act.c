@@ -228,7 +228,22 @@ static void a_failure_before_the_reset_is_put_back(void **state)
     assert_int_equal(b->results[0].failed_step, WORKER_STAGE);
     assert_string_equal(b->results[0].failed_code, "EREMOTEIO");
     assert_string_equal(b->results[0].error, "stage: knob 45 refused; update it");
-    assert_int_equal(b->results[1].result, ACT_DONE); /* on its own */
+    assert_false(b->results[0].undone || b->results[0].staged_back); /* that failed too */
+    assert_int_equal(b->results[1].result, ACT_DONE);                /* on its own */
+}
+
+static void a_chain_without_undo_puts_nothing_back(void **state)
+{
+    struct bench *b = *state;
+    make(2, false);
+    plan.devices[0].n_undo = 0;
+    plan.devices[1].undo[0] = plan.devices[1].undo[1]; /* its driver alone */
+    plan.devices[1].n_undo = 1;
+    answer(b, A, "unbind", REFUSAL("unbind"));
+    answer(b, B, "unbind", REFUSAL("unbind"));
+    run(b);
+    assert_false(b->results[0].undone || b->results[0].staged_back);
+    assert_true(b->results[1].undone && !b->results[1].staged_back);
 }
 
 static void a_failure_after_the_reset_is_not_undone(void **state)
@@ -266,7 +281,7 @@ static void together_one_failure_puts_all_back(void **state)
     (void)place(log, A " stage off\n");
     (void)place(log, A " bind vfio-pci\n");
     assert_int_equal(b->results[0].result, ACT_UNDONE);
-    assert_true(b->results[0].undone);
+    assert_true(b->results[0].undone && b->results[0].staged_back);
     assert_int_equal(b->results[1].result, ACT_FAILED);
 }
 
@@ -404,6 +419,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(all_steps_in_order_on_all_devices, setup, teardown),
         cmocka_unit_test_setup_teardown(a_query_brings_its_report, setup, teardown),
         cmocka_unit_test_setup_teardown(a_failure_before_the_reset_is_put_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_chain_without_undo_puts_nothing_back, setup, teardown),
         cmocka_unit_test_setup_teardown(a_failure_after_the_reset_is_not_undone, setup, teardown),
         cmocka_unit_test_setup_teardown(together_nobody_is_reset_before_all_are_staged, setup,
                                         teardown),
