@@ -66,7 +66,8 @@ static void wait_for_node(void *arg)
 static void take_back_files(struct agent *agent)
 {
     struct cdi_specs none = {0};
-    const struct validations nothing = {0};
+    const struct stand_back *back = &agent->intent->stand_back;
+    const struct validations nothing = {.leave_vfio = back->vfio, .leave_mode = back->mode};
     struct err err = ERR_INIT;
     if (agent->config.cdi_enabled &&
         cdi_sync(&agent->host, agent->config.cdi_directory, &none, false, NULL, &err) < 0)

@@ -37,14 +37,27 @@ static int sync_one(const struct host *host, const char *dir, const char *name, 
     return r < 0 ? r : 0;
 }
 
+/* The file that others write too: ours when it says what we say, and no operand that writes it has a duty here. */
+static int sync_workload(const struct host *host, const char *dir, const struct validations *wanted,
+                         struct err *err)
+{
+    static const char name[] = "workload-type";
+    if (wanted->workload) {
+        AUTO_FREE char *line = xasprintf("%s\n", wanted->workload);
+        return put(host, dir, name, line, err);
+    }
+    if (wanted->leave_vfio || wanted->leave_mode ||
+        (!has_content(host, dir, name, "vm-passthrough\n") &&
+         !has_content(host, dir, name, "container\n")))
+        return 0;
+    int r = fs_remove(host, dir, name, err);
+    return r < 0 ? r : 0;
+}
+
 int validations_sync(const struct host *host, const char *dir, const struct validations *wanted,
                      struct err *err)
 {
-    int r = 0;
-    if (wanted->workload) {
-        AUTO_FREE char *line = xasprintf("%s\n", wanted->workload);
-        r = put(host, dir, "workload-type", line, err);
-    }
+    int r = sync_workload(host, dir, wanted, err);
     if (r == 0 && !wanted->leave_vfio)
         r = sync_one(host, dir, "vfio-pci-ready", wanted->vfio_ready, err);
     if (r == 0 && !wanted->leave_mode)

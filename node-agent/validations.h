@@ -1,5 +1,6 @@
 /* The readiness files that other operands wait for (REF-K 5.4): workload-type, vfio-pci-ready, cc-manager-ready,
- * .cc-manager-ctr-ready. They are there exactly while what they say is true; only files with our content are removed.
+ * .cc-manager-ctr-ready. They are there exactly while what they say is true; only files with our content are removed,
+ * workload-type only where no operand that writes it too runs.
  */
 #ifndef CCN_AGENT_VALIDATIONS_H
 #define CCN_AGENT_VALIDATIONS_H
@@ -10,7 +11,7 @@
 #include "base/host.h"
 
 struct validations {
-    const char *workload; /* "vm-passthrough", "container"; NULL = say nothing */
+    const char *workload; /* "vm-passthrough", "container"; NULL = it is not for us to say */
     bool vfio_ready;
     bool mode_ready;
     bool leave_vfio,

@@ -300,8 +300,11 @@ def container_hands_back_and_takes_again():
         b.label("nvidia.com/gpu.workload.config", "vm-passthrough")
         b.wait_state("on", ready="true")
         same(b.driver(GPU), "vfio-pci", "taken again")
+        workload = os.path.join(b.root, "run/nvidia/validations/workload-type")
+        assert os.path.exists(workload)
         b.label("nvidia.com/gpu.workload.config", "vm-vgpu")
         b.wait_condition("HandsOff")
+        until("what we said of the workload is taken back", lambda: not os.path.exists(workload))
         assert STATE not in b.labels() and READY not in b.labels()
         same(b.driver(GPU), "vfio-pci", "hands off means hands off")
 

@@ -171,6 +171,24 @@ static void readiness_files_follow_the_truth(void **state)
     assert_false(is_there("/v/.cc-manager-ctr-ready"));
 }
 
+static void the_workload_file_goes_with_us(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct validations ours = {.workload = "container"}, nothing = {0},
+                       beside = {.leave_mode = true};
+    assert_int_equal(validations_sync(&host, "/v", &ours, &err), 0);
+    assert_int_equal(validations_sync(&host, "/v", &beside, &err), 0);
+    assert_true(is_there("/v/workload-type")); /* the operand beside us wrote the same */
+    assert_int_equal(validations_sync(&host, "/v", &nothing, &err), 0);
+    assert_false(is_there("/v/workload-type"));
+    assert_int_equal(validations_sync(&host, "/v", &nothing, &err), 0);
+    assert_int_equal(fs_replace(&host, "/v", "workload-type", "vm-vgpu\n", 8, 0644, false, &err),
+                     0);
+    assert_int_equal(validations_sync(&host, "/v", &nothing, &err), 0);
+    assert_true(is_there("/v/workload-type"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -179,6 +197,7 @@ int main(void)
         cmocka_unit_test(damaged_orders_are_no_orders),
         cmocka_unit_test_setup_teardown(a_node_of_another_machine_is_told_apart, setup, teardown),
         cmocka_unit_test_setup_teardown(readiness_files_follow_the_truth, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_workload_file_goes_with_us, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
