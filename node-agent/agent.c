@@ -467,8 +467,11 @@ static int start_parts(struct agent *agent, struct err *err)
                                         .on_change = on_surroundings,
                                         .arg = agent};
     agent->kubelet_view = kubelet_view_new(&view);
-    struct sandboxes_options sandboxes = {
-        .rpc = agent->rpc, .host = &agent->host, .on_change = on_surroundings, .arg = agent};
+    struct sandboxes_options sandboxes = {.loop = agent->loop,
+                                          .rpc = agent->rpc,
+                                          .host = &agent->host,
+                                          .on_change = on_surroundings,
+                                          .arg = agent};
     agent->sandboxes = sandboxes_new(&sandboxes);
     agent->cdi_files =
         cdi_files_new(agent->loop, &agent->host, cdi_is_stale, on_surroundings, agent);

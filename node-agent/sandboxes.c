@@ -8,16 +8,19 @@
 #include "node-agent/cri/cri.h"
 
 #define ANSWER_MS 3000
+#define AGAIN_MS 5000
 
 struct entry {
     int pid;
-    bool asked;         /* false: the runtime has not answered about it yet */
+    bool asking;        /* it was there when the runtime was asked */
+    bool answered;      /* the runtime has said what it knows of it */
     struct pod_ref pod; /* name "" = of no pod */
 };
 
 struct sandboxes {
     struct sandboxes_options options;
     struct cri_query *query;
+    int64_t not_before_ms; /* after a question without an answer */
     size_t n;
     struct entry entries[SANDBOXES_MAX];
 };
@@ -36,14 +39,19 @@ static void on_list(void *arg, int r, const struct cri_sandboxes *list, const st
     struct sandboxes *s = arg;
     bool found = false;
     s->query = NULL;
-    if (r < 0)
+    if (r < 0) {
         log_debug("the container runtime does not say whose processes they are", "error", err->msg,
                   NULL);
+        s->not_before_ms = loop_now_ms(s->options.loop) + AGAIN_MS;
+        return;
+    }
     for (size_t i = 0; i < s->n; i++) {
         struct entry *e = &s->entries[i];
-        const struct cri_sandbox *sandbox =
-            r < 0 || e->asked ? NULL : cri_sandbox_of_pid(list, s->options.host, e->pid);
-        e->asked = true;
+        if (!e->asking)
+            continue;
+        const struct cri_sandbox *sandbox = cri_sandbox_of_pid(list, s->options.host, e->pid);
+        e->asking = false;
+        e->answered = true;
         if (!sandbox)
             continue;
         (void)snprintf(e->pod.namespace, sizeof e->pod.namespace, "%s", sandbox->namespace_);
@@ -103,11 +111,13 @@ void sandboxes_fill(struct sandboxes *s, const char *socket, struct observed *ob
             e = &s->entries[s->n++];
             *e = (struct entry){.pid = d->holders[0].pid};
         }
-        if (e && e->asked)
+        if (e && e->answered)
             d->holder_pod = e->pod;
-        ask = ask || (e && !e->asked);
+        ask = ask || (e && !e->answered);
     }
-    if (ask && !s->query && *socket)
-        s->query =
-            cri_list_sandboxes(s->options.rpc, s->options.host, socket, ANSWER_MS, on_list, s);
+    if (!ask || s->query || !*socket || loop_now_ms(s->options.loop) < s->not_before_ms)
+        return;
+    for (size_t i = 0; i < s->n; i++)
+        s->entries[i].asking = !s->entries[i].answered;
+    s->query = cri_list_sandboxes(s->options.rpc, s->options.host, socket, ANSWER_MS, on_list, s);
 }

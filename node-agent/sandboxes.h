@@ -1,6 +1,7 @@
 /* Which pod a process that has a device belongs to, where kubelet's PodResources does not say: a VM that is still ending,
  * devices given to a sandbox by other ways. Only for the message that names who is waited for; what is in use is decided
- * without it. The container runtime is asked once for each set of such processes, beside the looks, never within one.
+ * without it. The container runtime is asked once for each set of such processes, beside the looks, never within one;
+ * again after some seconds when it gave no answer.
  */
 #ifndef CCN_AGENT_SANDBOXES_H
 #define CCN_AGENT_SANDBOXES_H
@@ -13,6 +14,7 @@
 #define SANDBOXES_MAX 32 /* processes at a time; what is more is named without its pod */
 
 struct sandboxes_options {
+    struct loop *loop;
     struct rpc *rpc;
     const struct host *host;
     void (*on_change)(void *arg); /* a process has a pod now that had none */

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """What the container runtime lacks is told before the first pod fails; whatever it answers, the devices are served."""
 import os
+import signal
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
@@ -125,5 +126,29 @@ def the_pod_of_a_holder_that_kubelet_does_not_list():
         runtime.stop()
 
 
+def a_runtime_that_does_not_answer_at_first():
+    """No answer is not "of no pod": it is asked again."""
+    with Bench("h100-pcie") as b:
+        runtime = Cri(b.root, "../containerd/containerd", "containerd", "--handlers", "runc", "--sandbox",
+                      f"team/vm-7:kata-qemu-nvidia-gpu-snp:{os.path.basename(b.dir)}")
+        b.write_config('mode: { default: "devtools" }\n')
+        b.start_agent()
+        b.wait_state("devtools")
+        until("the runtime is known", lambda: "has no runtime handler" in b.condition()["message"])
+        runtime.process.send_signal(signal.SIGSTOP)
+        try:
+            b.ctl("hold", "0000:18:00.0")
+            b.label(MODE, "on")
+            b.wait_state("waiting-busy")
+            until("no answer", lambda: "does not say whose processes they are" in b.log())
+        finally:
+            runtime.process.send_signal(signal.SIGCONT)
+        until(lambda: f"the pod is named: {b.condition()}", lambda: "of pod team/vm-7" in b.condition()["message"])
+        b.ctl("release", "0000:18:00.0")
+        b.wait_state("on", ready="true")
+        b.stop_agent()
+        runtime.stop()
+
+
 if __name__ == "__main__":
-    run(the_pod_of_a_holder_that_kubelet_does_not_list, the_usual_socket_and_a_kubelet_that_registers_again, every_kind_of_runtime)
+    run(a_runtime_that_does_not_answer_at_first, the_pod_of_a_holder_that_kubelet_does_not_list, the_usual_socket_and_a_kubelet_that_registers_again, every_kind_of_runtime)
