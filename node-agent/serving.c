@@ -32,7 +32,7 @@ struct item {
 
 struct serving {
     struct serving_options options;
-    struct dp *dp;
+    struct dp *dp;    /* NULL until it is wanted first */
     char *directory;  /* of the plugin, as given to dp_new() */
     bool plugin, cdi; /* as the configuration of the last serving_set() */
     struct cdi_reader *reader;
@@ -317,6 +317,8 @@ static int send_lists(struct serving *serving, const struct config *config, bool
 {
     if (!serving->dp)
         return 0;
+    if (!serving->plugin)
+        return dp_set(serving->dp, NULL, 0, err);
     struct item *items = xcalloc(NV_MAX_DEVICES, sizeof *items);
     struct dp_device *devices = xcalloc(NV_MAX_DEVICES, sizeof *devices);
     struct dp_resource *resources = xcalloc(NV_MAX_DEVICES, sizeof *resources);
@@ -454,18 +456,13 @@ static void all_resolve(struct serving *serving)
         serving->items[i].resolvable = serving->items[i].healthy;
 }
 
-/* The plugin is made when it is wanted first, and again when its directory changes. */
+/* The plugin is made when it is wanted first. One that is not wanted any more offers nothing: an endpoint that goes without
+ * a word keeps its capacity at kubelet for five minutes. */
 static void have_plugin(struct serving *serving, const struct config *config)
 {
-    bool wanted = config->plugin_enabled && serving->options.rpc;
-    bool moved = serving->dp && strcmp(serving->directory, config->plugin_directory) != 0;
-    if (serving->dp && (!wanted || moved)) {
-        dp_free(serving->dp);
-        serving->dp = NULL;
-    }
-    if (!wanted || serving->dp)
+    serving->plugin = config->plugin_enabled && serving->options.rpc;
+    if (!serving->plugin || serving->dp)
         return;
-    free(serving->directory);
     serving->directory = xstrdup(config->plugin_directory);
     struct dp_options options = {
         .host = serving->options.host,
@@ -481,7 +478,6 @@ int serving_set(struct serving *serving, const struct config *config, const stru
                 const struct observed *observed, const struct plan *plan, struct err *err)
 {
     have_plugin(serving, config);
-    serving->plugin = serving->dp != NULL;
     serving->cdi = config->cdi_enabled;
     struct item *items = xcalloc(NV_MAX_DEVICES, sizeof *items);
     size_t n = make_items(serving, config, intent, observed, plan, items);
@@ -561,7 +557,7 @@ static bool is_foreign(const struct serving *serving, const struct pod_held *hel
 enum serving_seen serving_compare(const struct serving *serving, const struct pod_list *list,
                                   char resource[static 80], char *what, size_t room)
 {
-    if (!serving->dp)
+    if (!serving->plugin)
         return SERVING_AS_OFFERED;
     for (size_t i = 0; i < list->n; i++) {
         const struct pod_held *held = &list->held[i];
