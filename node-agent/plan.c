@@ -25,6 +25,7 @@ struct making {
     const struct plan_options *options;
     const struct intent *intent;
     const struct observed *observed;
+    const struct journal *journal;
     struct plan *plan;
     bool withdraw_all; /* a joint change is under way or waits for its turn */
     struct view views[NV_MAX_DEVICES];
@@ -393,7 +394,14 @@ static void add_old_binding(const struct view *v, struct plan_step *steps, size_
     if (v->dev->driver_is_vfio)
         add(steps, n, WORKER_BIND, v->dev->driver);
     else if (*v->dev->driver)
-        add(steps, n, WORKER_RELEASE, "");
+        add(steps, n, WORKER_RELEASE, v->dev->driver);
+}
+
+/* Who had it before it was first given to VFIO; "" = not known. */
+static const char *original_driver(const struct making *in, const struct nv_device *dev)
+{
+    const struct journal_device *entry = journal_find(in->journal, dev->bdf);
+    return entry && entry->device_id == dev->device_id ? entry->original_driver : "";
 }
 
 static void add_wanted_binding(const struct making *in, const struct view *v, struct device_plan *d)
@@ -402,7 +410,7 @@ static void add_wanted_binding(const struct making *in, const struct view *v, st
     if (ours && v->wish->binding == BINDING_VFIO)
         add(d->steps, &d->n_steps, WORKER_BIND, in->options->vfio_driver);
     else if (ours && v->wish->binding == BINDING_RELEASE)
-        add(d->steps, &d->n_steps, WORKER_RELEASE, "");
+        add(d->steps, &d->n_steps, WORKER_RELEASE, original_driver(in, v->dev));
     else
         add_old_binding(v, d->steps, &d->n_steps);
 }
@@ -537,12 +545,12 @@ static void decide_serving(struct making *in)
 void plan_make(const struct plan_options *options, const struct intent *intent,
                const struct observed *observed, const struct journal *journal, struct plan *ret)
 {
-    (void)journal;
     *ret = (struct plan){.n = observed->n};
     struct making *in = xcalloc(1, sizeof *in);
     in->options = options;
     in->intent = intent;
     in->observed = observed;
+    in->journal = journal;
     in->plan = ret;
     for (size_t i = 0; i < observed->n; i++)
         in->views[i] = look(in, i);

@@ -217,7 +217,33 @@ int bind_driver(const struct host *host, const char *bdf, const char *driver, bo
     return r < 0 ? r : read_result(host, bdf, ret, err);
 }
 
-int bind_release(const struct host *host, const char *bdf, int64_t *seen_us,
+static int probe(const struct host *host, const char *bdf, struct err *err)
+{
+    AUTO_CLOSE int bus = host_open_dir(host, "/sys/bus/pci", err);
+    return bus < 0 ? bus : fs_write_attr(bus, "drivers_probe", bdf, err);
+}
+
+/* The driver of before is asked alone, since with vfio-pci's ids= the device would go where it comes from. */
+static int release_function(const struct host *host, const struct function *f, const char *driver,
+                            struct err *err)
+{
+    char now[32] = "";
+    AUTO_CLOSE int fd = open_device(host, f->bdf, err);
+    if (fd < 0)
+        return fd;
+    int r = fs_write_attr(fd, "driver_override", *driver ? driver : "\n", err);
+    if (r == 0 && group_driver_is_vfio(f->driver))
+        r = unbind_function(host, f->bdf, err);
+    if (r == 0)
+        r = probe(host, f->bdf, err);
+    if (r < 0 || !*driver)
+        return r;
+    sysfs_link_name(fd, "driver", now, sizeof now);
+    r = fs_write_attr(fd, "driver_override", "\n", err);
+    return r < 0 || *now ? r : probe(host, f->bdf, err); /* not loaded: whoever takes it */
+}
+
+int bind_release(const struct host *host, const char *bdf, const char *driver, int64_t *seen_us,
                  struct binding_result *ret, struct err *err)
 {
     struct nv_device dev;
@@ -228,22 +254,16 @@ int bind_release(const struct host *host, const char *bdf, int64_t *seen_us,
     find_slot(&dev, &slot);
     if (dev.driver_is_vfio || *dev.driver == '\0')
         r = users_refuse(host, &dev, seen_us, err);
-    for (size_t i = 0; i < slot.n && r == 0; i++) {
-        const struct function *f = &slot.functions[i];
-        AUTO_CLOSE int fd = open_device(host, f->bdf, err);
-        r = fd < 0 ? fd : fs_write_attr(fd, "driver_override", "\n", err);
-        if (r == 0 && group_driver_is_vfio(f->driver))
-            r = unbind_function(host, f->bdf, err);
-        AUTO_CLOSE int bus = r < 0 ? -1 : host_open_dir(host, "/sys/bus/pci", err);
-        if (r == 0)
-            r = bus < 0 ? bus : fs_write_attr(bus, "drivers_probe", f->bdf, err);
-    }
+    for (size_t i = 0; i < slot.n && r == 0; i++)
+        r = release_function(host, &slot.functions[i], i == 0 ? driver : "", err);
     char now[32];
     if (r == 0)
         r = current_driver(host, bdf, now, sizeof now, err);
-    if (r == 0) {
-        *ret = (struct binding_result){.group = dev.iommu_group};
-        memcpy(ret->driver, now, sizeof now);
-    }
-    return r;
+    if (r < 0)
+        return r;
+    if (group_driver_is_vfio(now))
+        return err_set(err, EEXIST, "it was given back and the kernel bound it to %s again", now);
+    *ret = (struct binding_result){.group = dev.iommu_group};
+    memcpy(ret->driver, now, sizeof now);
+    return 0;
 }

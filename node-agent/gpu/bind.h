@@ -33,8 +33,12 @@ int bind_unbind(const struct host *host, const char *bdf, int64_t *seen_us, char
 int bind_driver(const struct host *host, const char *bdf, const char *driver, bool load_modules,
                 int64_t *seen_us, struct binding_result *ret, struct err *err);
 
-/* bind_release() - back to the host: override cleared, unbound from VFIO, host drivers probed */
-int bind_release(const struct host *host, const char *bdf, int64_t *seen_us,
+/**
+ * bind_release() - back to the host: unbound from VFIO, host drivers probed, no override left
+ * @driver: had it before and is asked first; "" = whoever takes it
+ * Return: 0, also when no driver took it; -EEXIST the kernel's own rules gave it to VFIO again (vfio-pci ids=); -errno.
+ */
+int bind_release(const struct host *host, const char *bdf, const char *driver, int64_t *seen_us,
                  struct binding_result *ret, struct err *err);
 
 #endif

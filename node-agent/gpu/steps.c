@@ -276,10 +276,9 @@ static int step_bind(struct work *work, const char *argument, struct answer *a, 
 static int step_release(struct work *work, const char *argument, struct answer *a, struct err *err)
 {
     struct binding_result result = {0};
-    (void)argument;
     int r = before_binding(work, err);
     if (r == 0)
-        r = bind_release(&work->host, work->target, &work->users_seen_us, &result, err);
+        r = bind_release(&work->host, work->target, argument, &work->users_seen_us, &result, err);
     if (r == 0)
         answer_text(a, "driver", result.driver);
     return r;
@@ -397,7 +396,7 @@ static const struct {
     [WORKER_SLEEP] = {.run = step_sleep},
     [WORKER_UNBIND] = {.run = step_unbind},
     [WORKER_BIND] = {.run = step_bind, .argument = true},
-    [WORKER_RELEASE] = {.run = step_release},
+    [WORKER_RELEASE] = {.run = step_release, .argument = true},
     [WORKER_REMOVE] = {.run = step_remove},
     [WORKER_HOLDERS] = {.run = step_holders, .node = true},
     [WORKER_LOAD_MODULE] = {.run = step_load_module, .node = true, .argument = true},

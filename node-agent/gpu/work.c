@@ -217,6 +217,10 @@ const char *work_cure(const struct work *work, const struct err *err)
     case ENXIO:
         return "switch the IOMMU on in the firmware and with intel_iommu=on (Intel) on the kernel "
                "command line";
+    case EEXIST:
+        return "take its id out of vfio-pci's ids= (modprobe.d, kernel command line; for now: "
+               "write "
+               "\"vendor device\" to /sys/bus/pci/drivers/vfio-pci/remove_id)";
     case EADDRINUSE:
         return "unbind the other function from its driver, or move the card to a slot with a group "
                "of its own";

@@ -28,7 +28,8 @@
  *   chip · EACCES changing it from the host is disabled by out-of-band policy · EPERM kernel lockdown · EREMOTEIO the
  *   firmware said no (0x1e3: it does not know that knob) · ETIMEDOUT firmware is silent · EBADMSG its answer is broken ·
  *   ENOTRECOVERABLE recovery mode or lockdown after a security fault · ENODEV gone, dead on
- *   the bus, or BAR0 without address · ENXIO no IOMMU group · EADDRINUSE group not viable · ENOTTY reset failed · EIO a register, mode or knob is
+ *   the bus, or BAR0 without address · ENXIO no IOMMU group · EEXIST the kernel's own
+ *   rules gave it to VFIO again · EADDRINUSE group not viable · ENOTTY reset failed · EIO a register, mode or knob is
  *   not what it should be · EINVAL not a step, mode or name.
  *
  * | step              | does                                                              | extra members of the answer |
@@ -45,7 +46,7 @@
  * | sleep             | put power/control back                                            | |
  * | unbind            | refuse when held; whole IOMMU group; until the driver link is gone| driver: what was bound |
  * | bind DRIVER       | whole group; "auto" = best VFIO variant by modules.alias          | driver, group, cdev |
- * | release           | clear driver_override and probe, so the host driver may take it   | driver |
+ * | release [DRIVER]  | back to DRIVER, else to whatever host driver takes it; no driver_override is left | driver |
  * | remove            | sysfs remove of a dead device                                     | |
  * node steps:
  * | holders           | every process that uses an NVIDIA device or its VFIO nodes        | holders: [{bdf,pid,comm,what}] |

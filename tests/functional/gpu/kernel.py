@@ -159,6 +159,21 @@ def host_driver_is_never_reset_under():
         same(n.driver("0000:3b:00.0"), "nvidia", "given back")
 
 
+def given_back_where_vfio_has_its_id():
+    """vfio-pci ids=: a mere probe would bind it to VFIO again."""
+    with Node("mixed", "--scale", "0.01") as n, Worker(n, "0000:3b:00.0") as w:
+        same(w.ok("unbind")["driver"], "nvidia", "of before")
+        w.ok("bind auto")
+        ids = " ".join(n.read(f"0000:3b:00.0/{name}")[2:] for name in ("vendor", "device"))
+        same(n.write("/sys/bus/pci/drivers/vfio-pci/new_id", ids), 0, "ids")
+        a = w.fails("release", "EEXIST", "vfio-pci again")
+        assert "ids=" in a["cure"], a
+        same(w.ok("release nvidia")["driver"], "nvidia", "to whom it was")
+        same((n.driver("0000:3b:00.0"), n.read("0000:3b:00.0/driver_override")), ("nvidia", "(null)"), "no trace")
+        w.ok("unbind", "bind auto")
+        w.fails("release nouveau", "EEXIST", "vfio-pci again")  # a driver that is not there
+
+
 def groups_are_bound_whole_or_not_at_all():
     with Node("mixed", "--scale", "0.01") as n:
         with Worker(n, "0000:ab:00.0") as w:
@@ -378,7 +393,7 @@ if __name__ == "__main__":
     run([t for t in [held_devices_are_refused_and_the_holder_named,
          registers_mapped_by_another_program_are_a_use, another_vfio_driver_is_no_way_around_a_holder, holders_of_every_kind_are_found,
          mapping_without_descriptor_is_a_use, revoked_mapping_is_an_error_with_a_name, unbind_that_blocks_is_only_late,
-         no_driver_link_does_not_mean_free, host_driver_is_never_reset_under, groups_are_bound_whole_or_not_at_all,
+         no_driver_link_does_not_mean_free, host_driver_is_never_reset_under, given_back_where_vfio_has_its_id, groups_are_bound_whole_or_not_at_all,
          without_iommu_binding_is_refused, missing_vfio_driver_is_loaded, resets_that_fail,
          a_step_has_its_own_time_with_the_firmware, dead_devices_are_not_reset,
          broken_devices_are_answers, devices_that_vanish, surprise_removal_while_it_works, signals_do_not_cut_a_step,

@@ -13,7 +13,7 @@
 static struct observed node;
 static struct intent intent;
 static struct plan plan;
-static const struct journal no_journal;
+static struct journal journal;
 static struct plan_options options;
 
 static int fresh(void **state)
@@ -36,7 +36,7 @@ static void want(enum cc_mode gpus, enum cc_mode switches)
 
 static void make(void)
 {
-    plan_make(&options, &intent, &node, &no_journal, &plan);
+    plan_make(&options, &intent, &node, &journal, &plan);
 }
 
 static char *steps_of(const struct plan_step *steps, size_t n)
@@ -360,6 +360,14 @@ static void container_hands_back_only_what_is_idle(void **state)
     assert_string_equal(chain(0), "unbind, release");
     assert_int_equal(plan.devices[1].decision, DECISION_BUSY);
     assert_false(plan.devices[0].serve || plan.devices[1].serve);
+    struct journal_device *entry = journal_put(&journal, node.devices[0].dev.bdf);
+    strcpy(entry->original_driver, "nvidia");
+    make();
+    assert_string_equal(chain(0), "unbind, release"); /* of another device in that slot */
+    entry->device_id = node.devices[0].dev.device_id;
+    make();
+    assert_string_equal(chain(0), "unbind, release nvidia");
+    journal = (struct journal){0};
 }
 
 static void binding_alone_needs_no_reset(void **state)
