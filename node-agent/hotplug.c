@@ -58,7 +58,7 @@ static void on_inotify(void *arg, int fd, uint32_t events)
 }
 
 /* "add@/devices/pci0000:00/…\0ACTION=add\0SUBSYSTEM=pci\0…": only the subsystem matters. */
-static bool concerns_pci(const char *text, size_t len)
+bool hotplug_concerns_pci(const char *text, size_t len)
 {
     for (size_t at = 0; at < len; at += strnlen(text + at, len - at) + 1) {
         if (len - at >= 13 && memcmp(text + at, "SUBSYSTEM=pci", 13) == 0)
@@ -83,8 +83,8 @@ static void on_uevent(void *arg, int fd, uint32_t events)
         if (n < 0)
             pci = true; /* overrun: anything may have been */
         else if (from.nl_pid == 0)
-            pci =
-                pci || concerns_pci(text, (size_t)n); /* others than the kernel are not believed */
+            pci = pci || hotplug_concerns_pci(
+                             text, (size_t)n); /* others than the kernel are not believed */
     }
     if (pci)
         h->on_change(h->arg);

@@ -16,6 +16,9 @@
 #define HOTPLUG_POLL_MS 4000       /* without uevents */
 #define HOTPLUG_SURE_POLL_MS 30000 /* with them: in case one was lost */
 
+/* hotplug_concerns_pci() - a kernel uevent of the subsystem pci. Pure. */
+bool hotplug_concerns_pci(const char *text, size_t len);
+
 struct hotplug;
 /* @on_change: something may have changed; often more than once for one change. */
 struct hotplug *hotplug_new(struct loop *loop, const struct host *host,

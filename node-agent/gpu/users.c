@@ -140,29 +140,24 @@ static int look_at_fds(struct scan *scan)
 
 /* ---- mappings: they keep a device in use after its descriptor was closed ---- */
 
-/* "7f…-7f… rw-s 00000000 00:2a 1234    /dev/vfio/devices/vfio0". The line has the file system of the node, not
- * the device it stands for; map_files leads to the node itself where we may look. */
+/* map_files leads to the node itself where we may look. */
 static void look_at_mapping(struct scan *scan, const char *line)
 {
-    char range[40], path[64], what[64];
-    unsigned major, minor;
-    unsigned long inode;
-    int at = 0;
+    char path[64], what[64];
+    struct mapping mapping;
     struct stat st = {0};
     bool match[NV_MAX_DEVICES];
-    /* NOLINTNEXTLINE(cert-err34-c): the kernel wrote it; a line of another form is none of ours */
-    if (sscanf(line, "%39s %*s %*s %x:%x %lu %n", range, &major, &minor, &inode, &at) < 4 ||
-        at == 0)
+    if (!mapping_parse(line, &mapping))
         return;
-    const char *name = line + at;
+    const char *name = mapping.name;
     if (strcmp(name, "anon_inode:[vfio-device]") == 0)
         scan->anon_device = true;
     if (!node_table_is_candidate(name))
         return;
-    (void)snprintf(path, sizeof path, "map_files/%s", range);
+    (void)snprintf(path, sizeof path, "map_files/%s", mapping.range);
     if (fstatat(scan->proc_fd, path, &st, 0) < 0) {
-        st.st_dev = makedev(major, minor);
-        st.st_ino = inode;
+        st.st_dev = makedev(mapping.major, mapping.minor);
+        st.st_ino = mapping.inode;
     }
     node_table_match(&scan->nodes, name, &st, scan->devices, scan->n, match);
     (void)snprintf(what, sizeof what, "mapping of %.48s", node_table_short_name(name));

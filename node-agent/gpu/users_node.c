@@ -147,3 +147,15 @@ void node_table_match(const struct node_table *table, const char *path, const st
                 (!dev->driver_is_vfio && is_nvidia_user(table, path, st, i, *dev->driver != '\0'));
     }
 }
+
+bool mapping_parse(const char *line, struct mapping *ret)
+{
+    int at = 0;
+    /* NOLINTNEXTLINE(cert-err34-c): the kernel wrote it; a line of another form is none of ours */
+    if (sscanf(line, "%39s %*s %*s %x:%x %lu %n", ret->range, &ret->major, &ret->minor, &ret->inode,
+               &at) < 4 ||
+        at == 0 || strspn(ret->range, "0123456789abcdef-") != strlen(ret->range))
+        return false;
+    ret->name = line + at;
+    return true;
+}

@@ -35,6 +35,16 @@ bool node_table_is_candidate(const char *path);
 void node_table_match(const struct node_table *table, const char *path, const struct stat *st,
                       const struct nv_device *devices, size_t n, bool ret[NV_MAX_DEVICES]);
 
+/* A line of /proc/PID/maps: "7f…-7f… rw-s 00000000 00:2a 1234    /dev/vfio/devices/vfio0". */
+struct mapping {
+    char range[40];
+    unsigned major, minor; /* of the file system, not of the device that the node stands for */
+    unsigned long inode;
+    const char *name; /* inside the line; "" = none */
+};
+/* mapping_parse() - Return: false: it is of another form */
+bool mapping_parse(const char *line, struct mapping *ret);
+
 /* node_table_short_name() - "/dev/vfio/7", "resource0" of a path */
 const char *node_table_short_name(const char *path);
 

@@ -27,8 +27,8 @@
 struct slot {
     char *version; /* NULL: the Lease does not exist */
     int64_t since_ms;
-    char holder[254];
-    char acquired[40];
+    char holder[LEASE_HOLDER_SIZE];
+    char acquired[LEASE_TIME_SIZE];
     unsigned duration_s, transitions;
     bool seen; /* in the list just read */
 };
@@ -84,48 +84,35 @@ static void failed(struct kube_lease *l, const struct kube_result *result)
 
 /* --- the list --- */
 
-static unsigned number_of(struct json_object *spec, const char *key, unsigned otherwise)
+static void take_slot(struct kube_lease *l, struct slot *s, const struct lease_item *item)
 {
-    struct json_object *v = json_member(spec, key);
-    int64_t n = json_object_is_type(v, json_type_int) ? json_object_get_int64(v) : -1;
-    return n >= 0 && n <= 86400 * 365 ? (unsigned)n : otherwise;
-}
-
-static void take_slot(struct kube_lease *l, struct slot *s, struct json_object *item,
-                      const char *version)
-{
-    struct json_object *spec = json_member(item, "spec");
-    const char *holder = json_text(spec, sizeof s->holder - 1, "holderIdentity", NULL);
-    const char *acquired = json_text(spec, sizeof s->acquired - 1, "acquireTime", NULL);
     s->seen = true;
-    (void)snprintf(s->holder, sizeof s->holder, "%s", holder ? holder : "");
-    (void)snprintf(s->acquired, sizeof s->acquired, "%s", acquired ? acquired : "");
-    s->duration_s = number_of(spec, "leaseDurationSeconds", l->duration_s);
-    s->transitions = number_of(spec, "leaseTransitions", 0);
-    if (s->version && strcmp(s->version, version) == 0)
+    (void)snprintf(s->holder, sizeof s->holder, "%s", item->holder);
+    (void)snprintf(s->acquired, sizeof s->acquired, "%s", item->acquired);
+    s->duration_s = item->duration_s < 0 ? l->duration_s : (unsigned)item->duration_s;
+    s->transitions = item->transitions < 0 ? 0 : (unsigned)item->transitions;
+    if (s->version && strcmp(s->version, item->version) == 0)
         return;
     free(s->version);
-    s->version = xstrdup(version);
+    s->version = xstrdup(item->version);
     s->since_ms = loop_now_ms(l->kube->loop);
 }
 
 static int take_list(struct kube_lease *l, struct json_object *list, struct err *err)
 {
-    struct json_object *items = json_member(list, "items");
-    if (items && !json_object_is_type(items, json_type_array) &&
-        !json_object_is_type(items, json_type_null))
-        return err_set(err, EBADMSG, "the answer is not a list of Leases");
+    struct json_object *items;
+    int n = list_items(list, "Leases", &items, err);
+    if (n < 0)
+        return n;
     for (unsigned i = 0; i < l->max; i++)
         l->slots[i].seen = false;
-    size_t n = json_object_is_type(items, json_type_array) ? json_object_array_length(items) : 0;
-    for (size_t k = 0; k < n; k++) {
-        struct json_object *item = json_object_array_get_idx(items, k);
-        const char *name = json_text(item, NODE_MAX_TEXT, "metadata", "name", NULL);
-        const char *version = json_text(item, NODE_MAX_TEXT, "metadata", "resourceVersion", NULL);
-        for (unsigned i = 0; name && version && i < l->max; i++) {
+    for (int k = 0; k < n; k++) {
+        struct lease_item item;
+        bool whole = lease_item_decode(json_object_array_get_idx(items, (size_t)k), &item);
+        for (unsigned i = 0; whole && i < l->max; i++) {
             AUTO_FREE char *slot = xasprintf("%s-%u", l->name, i);
-            if (strcmp(slot, name) == 0)
-                take_slot(l, &l->slots[i], item, version);
+            if (strcmp(slot, item.name) == 0)
+                take_slot(l, &l->slots[i], &item);
         }
     }
     for (unsigned i = 0; i < l->max; i++)
@@ -223,8 +210,12 @@ static void on_written(void *arg, const struct kube_result *result, struct json_
     bool first = !l->held;
     l->held = true;
     l->backoff.failures = 0;
-    if (object && *result->resource_version)
-        take_slot(l, &l->slots[l->mine], object, result->resource_version);
+    if (object && *result->resource_version) {
+        struct lease_item item;
+        (void)lease_item_decode(object, &item); /* its name is the one that was written to */
+        item.version = result->resource_version;
+        take_slot(l, &l->slots[l->mine], &item);
+    }
     loop_cancel(l->timer);
     l->timer = loop_add_timer(l->kube->loop, (int64_t)l->duration_s * 1000 / 3, on_timer, l);
     loop_cancel(l->expiry);

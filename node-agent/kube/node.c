@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <json-c/json.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -267,4 +268,61 @@ bool kube_pod_may_be_evicted(const struct kube_pod *pod, const char **ret_why)
     if (why && ret_why)
         *ret_why = why;
     return why == NULL;
+}
+
+/* --- lists --- */
+
+int list_items(struct json_object *list, const char *what, struct json_object **ret,
+               struct err *err)
+{
+    struct json_object *items = json_member(list, "items");
+    *ret = NULL;
+    if (!items || json_object_is_type(items, json_type_null))
+        return 0;
+    if (!json_object_is_type(items, json_type_array))
+        return err_set(err, EBADMSG, "the answer is not a list of %s", what);
+    *ret = items;
+    size_t n = json_object_array_length(items);
+    return n < INT_MAX ? (int)n : INT_MAX;
+}
+
+int node_list_decode(struct json_object *list, const char *name, const char *const *keys,
+                     struct kube_node *ret, const char **ret_version, struct err *err)
+{
+    struct json_object *items;
+    const char *version = json_text(list, NODE_MAX_TEXT, "metadata", "resourceVersion", NULL);
+    int n = list_items(list, "Nodes", &items, err);
+    if (n < 0)
+        return n;
+    if (!version || !*version)
+        return err_set(err, EBADMSG, "the answer is not a list of Nodes");
+    if (n > 1)
+        return err_set(err, EBADMSG, "asked for Node %s but got %d Nodes", name, n);
+    int r = n == 0 ? 0 : node_decode(json_object_array_get_idx(items, 0), name, keys, ret, err);
+    if (r == 0)
+        *ret_version = version;
+    return r;
+}
+
+static int number_of(struct json_object *spec, const char *key)
+{
+    struct json_object *v = json_member(spec, key);
+    int64_t n = json_object_is_type(v, json_type_int) ? json_object_get_int64(v) : -1;
+    return n >= 0 && n <= 86400 * 365 ? (int)n : -1;
+}
+
+bool lease_item_decode(struct json_object *item, struct lease_item *ret)
+{
+    struct json_object *spec = json_member(item, "spec");
+    const char *holder = json_text(spec, LEASE_HOLDER_SIZE - 1, "holderIdentity", NULL);
+    const char *acquired = json_text(spec, LEASE_TIME_SIZE - 1, "acquireTime", NULL);
+    *ret = (struct lease_item){
+        .name = json_text(item, NODE_MAX_TEXT, "metadata", "name", NULL),
+        .version = json_text(item, NODE_MAX_TEXT, "metadata", "resourceVersion", NULL),
+        .holder = holder ? holder : "",
+        .acquired = acquired ? acquired : "",
+        .duration_s = number_of(spec, "leaseDurationSeconds"),
+        .transitions = number_of(spec, "leaseTransitions"),
+    };
+    return ret->name && ret->version;
 }

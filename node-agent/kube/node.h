@@ -20,6 +20,27 @@ int node_decode(struct json_object *object, const char *name, const char *const 
                 struct kube_node *ret, struct err *err);
 void node_done(struct kube_node *node);
 
+/* list_items() - the items of a list. @what: "Nodes", for messages
+ * @ret: borrowed; NULL when there are none. Return: their number, or -EBADMSG. */
+int list_items(struct json_object *list, const char *what, struct json_object **ret,
+               struct err *err);
+
+/* node_list_decode() - a list that may hold Node @name and no other
+ * @ret: as of node_decode(); untouched when the list is empty. @ret_version: borrowed from @list.
+ * Return: 0; -EBADMSG. */
+int node_list_decode(struct json_object *list, const char *name, const char *const *keys,
+                     struct kube_node *ret, const char **ret_version, struct err *err);
+
+/* One Lease; texts borrowed. */
+struct lease_item {
+    const char *name, *version, *holder, *acquired; /* the last two: "" = none, or too long */
+    int duration_s, transitions;                    /* -1 = none, or absurd */
+};
+#define LEASE_HOLDER_SIZE 254
+#define LEASE_TIME_SIZE 40
+/* lease_item_decode() - Return: false: it has no name or version, so it is none that could be written */
+bool lease_item_decode(struct json_object *item, struct lease_item *ret);
+
 /* node_is_same() - nothing that was asked for differs; resourceVersions are not compared */
 bool node_is_same(const struct kube_node *a, const struct kube_node *b);
 

@@ -119,26 +119,6 @@ static void take_node(struct watch *w, struct kube_node *node)
 
 /* --- list --- */
 
-static int decode_list(struct watch *w, struct json_object *list, struct kube_node *ret,
-                       struct err *err)
-{
-    struct json_object *items = json_member(list, "items");
-    const char *version = json_text(list, NODE_MAX_TEXT, "metadata", "resourceVersion", NULL);
-    if (!version || !*version ||
-        (items && !json_object_is_type(items, json_type_array) &&
-         !json_object_is_type(items, json_type_null)))
-        return err_set(err, EBADMSG, "the answer is not a list of Nodes");
-    size_t n = json_object_is_type(items, json_type_array) ? json_object_array_length(items) : 0;
-    if (n > 1)
-        return err_set(err, EBADMSG, "asked for Node %s but got %zu Nodes", w->kube->node_name, n);
-    int r = n == 0 ? 0
-                   : node_decode(json_object_array_get_idx(items, 0), w->kube->node_name,
-                                 w->kube->keys, ret, err);
-    if (r == 0)
-        set_version(w, version);
-    return r;
-}
-
 static void on_list(void *arg, const struct kube_result *result, struct json_object *object)
 {
     struct watch *w = arg;
@@ -147,11 +127,15 @@ static void on_list(void *arg, const struct kube_result *result, struct json_obj
     w->list = NULL;
     if (err.code == ECANCELED)
         return;
-    int r = err.code ? -err.code : decode_list(w, object, &node, &err);
+    const char *version;
+    int r = err.code ? -err.code
+                     : node_list_decode(object, w->kube->node_name, w->kube->keys, &node, &version,
+                                        &err);
     if (r < 0) {
         fail(w, reason_of(&err), result->retry_after_ms, &err);
         return;
     }
+    set_version(w, version);
     w->expired = false;
     start_stream(w); /* before the agent acts on what it learns: its requests queue behind */
     take_node(w, &node);
