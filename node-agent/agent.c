@@ -168,6 +168,17 @@ static void on_evicted(void *arg, const struct pod_ref *pod, const char *error)
     agent_kick(agent, LOOK_USERS, 0);
 }
 
+static void on_evicted_late(void *arg, const struct pod_ref *pod, bool accepted)
+{
+    struct agent *agent = arg;
+    const char *answer = accepted ? "accepted" : "not accepted";
+    log_warning("a pod does not leave within busy.evictTimeout", "namespace", pod->namespace, "pod",
+                pod->name, "eviction", answer, NULL);
+    tell_event(agent, "Warning", "EvictedPodStays", "EvictPod", "%s/%s " EVICT_LATE, pod->namespace,
+               pod->name, answer);
+    agent_kick(agent, LOOK_SYSFS, 0); /* the condition says it too */
+}
+
 /* ---- the host ---- */
 
 static void on_hotplug(void *arg)
@@ -451,8 +462,11 @@ static int start_parts(struct agent *agent, struct err *err)
         r = start_kube(agent, err);
     if (r < 0)
         return r;
-    struct evict_options evict = {
-        .loop = agent->loop, .kube = agent->kube, .on_done = on_evicted, .arg = agent};
+    struct evict_options evict = {.loop = agent->loop,
+                                  .kube = agent->kube,
+                                  .on_done = on_evicted,
+                                  .on_late = on_evicted_late,
+                                  .arg = agent};
     agent->evict = evict_new(&evict);
     struct runtime_options runtime = {.loop = agent->loop,
                                       .rpc = agent->rpc,

@@ -182,7 +182,7 @@ const struct config_key config_keys[] = {
     {"busy", "policy", KEY_WORD, AT(busy_policy), "wait", busy_words, 0, NULL, NULL, NULL,
      "what happens when a device that must change is in use"},
     {"busy", "evictTimeout", KEY_DURATION, AT(evict_timeout_ms), "5m", NULL, DAY_MS, NULL, NULL,
-     NULL, "how long evicted pods may take to leave"},
+     NULL, "how long evicted pods may take to leave; longer is told, and waited for"},
     {"failure", "policy", KEY_WORD, AT(failure_policy), "serve-rest", failure_words, 0, NULL, NULL,
      NULL, "hold-all: one failed device withdraws all"},
     {"vfio", "manage", KEY_BOOL, AT(vfio_manage), "true", NULL, 0, NULL, NULL, NULL,

@@ -245,6 +245,7 @@ static void make_plan(struct agent *agent)
         .now_ms = loop_now_ms(agent->loop),
     };
     plan_make(&options, agent->intent, agent->observed, &agent->journal, agent->plan);
+    evict_explain(agent->evict, agent->observed, agent->plan);
     workers_allow_modprobe(agent->workers, agent->config.recovery_load_modules);
     if (!agent->config.recovery_load_modules)
         agent->plan->load_vfio = false;

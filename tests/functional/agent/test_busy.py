@@ -231,6 +231,8 @@ def policy_evict_evicts_once_and_obeys_budgets():
         b.label(MODE, "on")
         b.wait_state("waiting-busy", ready="false")
         until("the refusal is told", lambda: b.events("EvictionFailed"))
+        event = until("so is that it stays", lambda: b.events("EvictedPodStays"))[0]
+        assert "default/train" in event["note"] and "not accepted" in event["note"], event
         same(b.modes()[GPU], "off", "not touched")
         b.api.ctl("pdb", "default/train", "allowed")
         b.label(MODE, "off")
@@ -238,6 +240,30 @@ def policy_evict_evicts_once_and_obeys_budgets():
         b.label(MODE, "on")
         b.wait_state("on", ready="true")
         assert b.events("PodEvicted")
+
+
+def a_pod_that_does_not_leave_is_told():
+    """Its eviction was accepted, and it takes its time: told once, and waited for."""
+    with Bench("h100-pcie", config="busy: { policy: evict, evictTimeout: 1s }\n", api_options=("--no-reap",)) as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        resource = "nvidia.com/GH100_H100_PCIE"
+        b.kubelet.ask("wait", resource=resource, allocatable=1)
+        pod = {"metadata": {"name": "train", "namespace": "default"},
+               "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}], "terminationGracePeriodSeconds": 600}}
+        code, answer = b.api.call("POST", "/api/v1/namespaces/default/pods", pod)
+        assert code == 201, answer
+        b.kubelet.ask("allocate", resource=resource, pod="default/train")
+        b.label(MODE, "on")
+        until(b.condition, lambda: "busy.evictTimeout" in b.condition()["message"])
+        condition = b.wait_condition("WaitingForPods")
+        assert "default/train has not left" in condition["message"] and "was accepted" in condition["message"], condition
+        event = until("Event", lambda: b.events("EvictedPodStays"))[0]
+        assert "default/train" in event["note"] and "was accepted" in event["note"], event
+        same(b.modes()[GPU], "off", "not touched")
+        b.kubelet.ask("release", pod="default/train")
+        b.wait_state("on", ready="true")
+        same((len(b.events("PodEvicted")), len(b.events("EvictedPodStays"))), (1, 1), "once")
 
 
 def has_pod(b):
@@ -312,5 +338,5 @@ if __name__ == "__main__":
         registers_of_a_device_in_use_are_not_read, an_offered_device_is_not_opened_to_verify_it, every_kind_of_holder_is_seen, ppcie_waits_for_all, a_pod_is_waited_for, a_wrong_socket_of_kubelet_is_told_and_nothing_is_reset,
         restart_with_a_held_gpu_believes_the_journal,
         policy_fail_reports_and_recovers, policy_evict_evicts_once_and_obeys_budgets,
-        nobody_is_evicted_for_what_cannot_be, the_lease_comes_before_eviction,
+        a_pod_that_does_not_leave_is_told, nobody_is_evicted_for_what_cannot_be, the_lease_comes_before_eviction,
         a_pod_that_comes_at_the_last_moment_wins)
