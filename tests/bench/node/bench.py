@@ -11,6 +11,7 @@ import measure
 import peers
 
 MISSED = []
+IDLE_S = 75  # two looks at the users of the devices lie in it, which come every 30 s
 
 
 def row(what, goal, ours, good, peer=""):
@@ -57,8 +58,9 @@ def cpu():
 
 def accesses():
     reads, writes = measure.accesses()
+    theirs = peer(peers.tool_accesses)
     row("register accesses per GPU and switch, without polls", "≤ 120 R, ≤ 88 W", f"{reads} R, {writes} W",
-        reads <= 120 and writes <= 88, "tool 243 R, 88 W (reference)")
+        reads <= 120 and writes <= 88, "" if theirs is None else f"tool {theirs[0]} R, {theirs[1]} W")
 
 
 def requests():
@@ -79,9 +81,9 @@ def start():
 
 
 def idle_and_allocate():
-    memory, wakeups, allocate = measure.idle_and_allocate(10, 10000)
+    memory, wakeups, allocate = measure.idle_and_allocate(IDLE_S, 10000)
     row("idle, 12 devices: RSS of the agent", "≤ 20 MB", f"{memory * 1.048576:.1f} MB", memory * 1.048576 <= 20)
-    row("idle: wake-ups per second, all threads", "≤ 1", f"{wakeups:.1f}", wakeups <= 1)
+    row(f"idle: wake-ups per second over {IDLE_S} s, all threads", "≤ 1", f"{wakeups:.1f}", wakeups <= 1)
     row("Allocate, 10,000 calls by a foreign client: p50 / p99", "≤ 130 / ≤ 400 µs",
         f"{allocate['p50_us']:.0f} / {allocate['p99_us']:.0f} µs", allocate["p50_us"] <= 130 and allocate["p99_us"] <= 400)
     per_call = allocate["plugin_cpu_us_per_call"]

@@ -83,24 +83,38 @@ def cpu_per_switch(runs):
         return (cpu_seconds(bench.agent.pid) - began) / (2 * runs)
 
 
+BOOT_POLL = "0x200bc"  # the register that tells whether the firmware has booted
+
+
+def count_accesses(bench, bdf, switch):
+    """Of what @switch does: (reads without boot polls, writes), by the counters and the trace of the simulated hardware."""
+    before = bench.ctl_json("counters")[0]
+    bench.ctl("trace", "on")
+    switch()
+    trace, after = bench.ctl("trace", bdf), bench.ctl_json("counters")[0]
+    polls = sum(1 for line in trace.splitlines() if re.search(r"\bR\b", line) and BOOT_POLL in line.lower().split())
+    return after["reads"] - before["reads"] - polls, after["writes"] - before["writes"]
+
+
+def unbind(bench, bdf):
+    device = bench.root + f"/sys/bus/pci/devices/{bdf}"
+    if os.path.exists(device + "/driver"):
+        with open(device + "/driver/unbind", "w", encoding="ascii") as file:
+            file.write(bdf)
+
+
 def accesses():
-    """Of one switch to `on` by the worker, without reading back what was staged: (reads without boot polls, writes)."""
-    boot = {"0x200bc"}
+    """Of one switch to `on` by the worker: the steps of a change (plan.c) but check-staged, which reads back what was staged."""
     with node("h100-pcie", scale="0", kubelet=False, api=False) as bench:
         bdf = next(iter(bench.modes()))
-        device = bench.root + f"/sys/bus/pci/devices/{bdf}"
-        if os.path.exists(device + "/driver"):
-            with open(device + "/driver/unbind", "w", encoding="ascii") as file:
-                file.write(bdf)
-        before = bench.ctl_json("counters")[0]
-        bench.ctl("trace", "on")
-        worker = subprocess.run([os.path.join(rig.BIN, "ccnode-device"), "--host-root", bench.root, "--lock-dir", bench.dir, bdf],
-                                input="wake\nquery\nstage on\nreset\nwait-boot\nverify on\nsleep\n", text=True, capture_output=True,
-                                env={**os.environ, **bench.env}, timeout=60)
-        assert worker.stdout.count('"ok":true') == 7, worker.stdout + worker.stderr
-        trace, after = bench.ctl("trace", bdf), bench.ctl_json("counters")[0]
-        polls = sum(1 for line in trace.splitlines() if re.search(r"\bR\b", line) and boot & set(line.lower().split()))
-        return after["reads"] - before["reads"] - polls, after["writes"] - before["writes"]
+        unbind(bench, bdf)
+
+        def switch():
+            worker = subprocess.run([os.path.join(rig.BIN, "ccnode-device"), "--host-root", bench.root, "--lock-dir", bench.dir, bdf],
+                                    input="wake\nstage on\nreset\nwait-boot\nverify on\nsleep\n", text=True,
+                                    capture_output=True, env={**os.environ, **bench.env}, timeout=60)
+            assert worker.stdout.count('"ok":true') == 6, worker.stdout + worker.stderr
+        return count_accesses(bench, bdf, switch)
 
 
 def requests_per_change():
@@ -162,12 +176,21 @@ def resident_mib(pid):
         return next(int(line.split()[1]) for line in file if line.startswith("VmRSS")) / 1024
 
 
-def wakeups(pid):
-    total = 0
-    for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/status", encoding="ascii") as file:
-            total += sum(int(line.split()[1]) for line in file if line.startswith("voluntary_ctxt_switches"))
-    return total
+SLEEPS = re.compile(r"(?:epoll_p?wait|p?poll)\(.*\) +=|futex\(.*FUTEX_WAIT.*\) +=|<\.\.\. (?:epoll_p?wait|p?poll|futex) resumed>")
+AT_ONCE = re.compile(r"epoll_p?wait\(.*, 0(?:, NULL, \d+)?\) +=")
+
+
+def wakeups(bench, seconds):
+    """How often a thread of the agent woke up, per second. Not its context switches: it also waits for every file of the
+    simulated sysfs, which a process serves; the files of a kernel do not let anybody wait."""
+    trace = os.path.join(bench.dir, "strace")
+    strace = subprocess.Popen(["strace", "-f", "-q", "-e", "trace=epoll_wait,epoll_pwait,poll,ppoll,futex", "-e", "signal=none", "-o", trace,
+                               "-p", str(bench.agent.pid)], stdin=subprocess.DEVNULL)
+    time.sleep(seconds)
+    strace.terminate()
+    strace.wait()
+    with open(trace, encoding="utf-8", errors="replace") as file:
+        return sum(bool(SLEEPS.search(line)) and not AT_ONCE.search(line) for line in file) / seconds
 
 
 def idle_and_allocate(seconds, calls):
@@ -175,9 +198,8 @@ def idle_and_allocate(seconds, calls):
         start(bench)
         switch(bench, "on")
         time.sleep(8)  # the agent gives back what only its start needed after five seconds
-        before = wakeups(bench.agent.pid)
-        time.sleep(seconds)
-        idle = (wakeups(bench.agent.pid) - before) / seconds
+        # the users are looked at every 30 s: the time takes in two of these looks at least
+        idle = wakeups(bench, seconds)
         memory = resident_mib(bench.agent.pid)
         allocate = bench.kubelet.ctl("bench-allocate", GPU, str(calls))
         return memory, idle, allocate

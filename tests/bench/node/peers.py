@@ -46,6 +46,23 @@ def tool_seconds(profile):
         return time.monotonic() - began
 
 
+def tool_accesses():
+    """Of one switch to `on` by NVIDIA's tool: (reads without boot polls, writes)."""
+    if not os.path.isdir(TOOL):
+        raise Absent(f"{TOOL} is absent")
+    with measure.node("h100-pcie", scale="0", kubelet=False, api=False) as bench:
+        bdf = next(iter(bench.modes()))
+        measure.unbind(bench, bdf)
+
+        def switch():
+            done = subprocess.run(on_node(bench, sys.executable, os.path.join(TOOL, "nvidia_gpu_tools.py"), "--devices", "gpus",
+                                          "--set-cc-mode", "on", "--reset-after-cc-mode-switch"),
+                                  capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300)
+            if done.returncode or bench.modes()[bdf] != "on":
+                raise Absent(f"NVIDIA's tool failed here: {done.stdout.strip().splitlines()[-1:]}")
+        return measure.count_accesses(bench, bdf, switch)
+
+
 class Manager:
     """k8s-cc-manager with its tool beside it, as its image has it, following the label of the Node."""
 
