@@ -100,6 +100,27 @@ static bool is_stuck(const struct worker_answer *answer)
     return !answer->ok && !answer->members;
 }
 
+static void on_checked(void *arg, const struct worker_answer *answer)
+{
+    struct agent *agent = arg;
+    struct plan_step step = {.step = WORKER_CHECK_VFIO};
+    tell_step(agent, agent->recover.bdf, &step, answer);
+    if (answer->ok || is_stuck(answer))
+        finish(agent);
+    else
+        take_off(agent);
+}
+
+/* Registers that answer say nothing of a released device that VFIO does not open. */
+static void on_alive(struct agent *agent)
+{
+    const struct memory_device *m = memory_find(&agent->memory, agent->recover.bdf);
+    if (m && m->released && agent->config.recovery_check_released && !agent->may_not_open)
+        worker_step(agent->recover.worker, WORKER_CHECK_VFIO, NULL, on_checked, agent);
+    else
+        finish(agent);
+}
+
 static void on_looked_at(void *arg, const struct worker_answer *answer)
 {
     struct agent *agent = arg;
@@ -107,8 +128,11 @@ static void on_looked_at(void *arg, const struct worker_answer *answer)
     struct nv_report report;
     struct plan_step step = {.step = WORKER_QUERY};
     tell_step(agent, agent->recover.bdf, &step, answer);
-    if (is_stuck(answer) || (answer->ok && worker_report(answer, &report, &err) == 0 &&
-                             report.booted && !*report.fault))
+    bool alive =
+        answer->ok && worker_report(answer, &report, &err) == 0 && report.booted && !*report.fault;
+    if (alive)
+        on_alive(agent);
+    else if (is_stuck(answer))
         finish(agent);
     else
         take_off(agent);

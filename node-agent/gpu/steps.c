@@ -188,9 +188,18 @@ static int open_as_a_vm(struct work *work, struct answer *a, struct err *err)
 {
     struct regs *regs = NULL;
     uint32_t id = 0;
-    int r = regs_open_vfio(&work->host, &work->dev, &regs, err);
-    if (r == -EBUSY || r == -ENODEV || r == -EADDRINUSE)
+    struct nv_device dev = work->dev;
+    if (*dev.cdev)
+        dev.group_node = false; /* the node that is given to pods */
+    int r = regs_open_vfio(&work->host, &dev, &regs, err);
+    if (r == -ENODEV || r == -EADDRINUSE)
         return r;
+    struct err who = ERR_INIT;
+    int64_t never = 0;
+    if (r == -EBUSY && users_refuse(&work->host, &work->dev, &never, &who) < 0) {
+        *err = who;
+        return -err->code;
+    }
     answer_bool(a, "opened", r == 0);
     if (r == -EPERM || r == -EACCES) {
         answer_text(a, "why", err->msg);

@@ -41,7 +41,7 @@ static void every_key_is_read(void **state)
 {
     (void)state;
     static const char text[] =
-        "mode:        { default: on }\n"
+        "mode:        { default: on, manage: false }\n"
         "workload:    { default: container }\n"
         "devices:     { include: ['gpus[0:4]'], exclude: "
         "[\"0000:18:00.0\"], modes: {gpus: devtools}, "
