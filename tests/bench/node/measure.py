@@ -183,14 +183,15 @@ AT_ONCE = re.compile(r"epoll_p?wait\(.*, 0(?:, NULL, \d+)?\) +=")
 def wakeups(bench, seconds):
     """How often a thread of the agent woke up, per second. Not its context switches: it also waits for every file of the
     simulated sysfs, which a process serves; the files of a kernel do not let anybody wait."""
-    trace = os.path.join(bench.dir, "strace")
+    trace, threads = os.path.join(bench.dir, "strace"), set(os.listdir(f"/proc/{bench.agent.pid}/task"))
     strace = subprocess.Popen(["strace", "-f", "-q", "-e", "trace=epoll_wait,epoll_pwait,poll,ppoll,futex", "-e", "signal=none", "-o", trace,
                                "-p", str(bench.agent.pid)], stdin=subprocess.DEVNULL)
     time.sleep(seconds)
     strace.terminate()
     strace.wait()
     with open(trace, encoding="utf-8", errors="replace") as file:
-        return sum(bool(SLEEPS.search(line)) and not AT_ONCE.search(line) for line in file) / seconds
+        own = [line for line in file if line.split(" ", 1)[0] in threads]  # strace follows the workers too
+    return sum(bool(SLEEPS.search(line)) and not AT_ONCE.search(line) for line in own) / seconds
 
 
 def idle_and_allocate(seconds, calls):
