@@ -79,8 +79,8 @@ def a_damaged_journal_is_set_aside():
         b.stop_agent()
         good = open(path + "/journal.json", "rb").read()
         resets = b.resets()
-        assert b'"version": 1,' in good and b'"on"' in good, good
-        for bad in (good[:len(good) // 2], good.replace(b'"on"', b'"of"'), good.replace(b'"version": 1', b'"version": 99'), b"\0" * 100):
+        assert b'"version": 2,' in good and b'"on"' in good, good
+        for bad in (good[:len(good) // 2], good.replace(b'"on"', b'"of"'), good.replace(b'"version": 2', b'"version": 99'), b"\0" * 100):
             with open(path + "/journal.json", "wb") as f:
                 f.write(bad)
             with open(path + "/last-node.json", "wb") as f:
