@@ -18,6 +18,7 @@
 #include "base/auto.h"
 #include "base/fs.h"
 #include "node-agent/gpu/inventory.h"
+#include "node-agent/gpu/lock.h"
 #include "node-agent/gpu/mmio.h"
 #include "node-agent/gpu/sysfs.h"
 #include "node-agent/gpu/users_node.h"
@@ -208,6 +209,48 @@ static bool is_own_program(const struct scan *scan)
            st.st_ino == scan->self.st_ino;
 }
 
+/* The lock file of a device (lock.h) is open in a worker and nowhere else, and root alone can open it. */
+static bool has_lock(const struct scan *scan, const char *bdf)
+{
+    struct err ignored = ERR_INIT;
+    struct stat lock, st;
+    char path[64];
+    (void)snprintf(path, sizeof path, LOCK_DIR "/%.12s", bdf);
+    AUTO_CLOSE int lock_fd = host_openat(scan->host, path, O_PATH, &ignored);
+    if (lock_fd < 0 || fstat(lock_fd, &lock) < 0)
+        return false;
+    int fd = openat(scan->proc_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO_CLOSEDIR DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (!dir) {
+        if (fd >= 0)
+            (void)close(fd);
+        return false;
+    }
+    for (const struct dirent *e = readdir(dir); e; e = readdir(dir)) {
+        if (e->d_name[0] != '.' && fstatat(fd, e->d_name, &st, 0) == 0 &&
+            st.st_dev == lock.st_dev && st.st_ino == lock.st_ino)
+            return true;
+    }
+    return false;
+}
+
+/* A worker of another image, as an agent before us leaves one behind, is no user: the lock keeps others from what it has. */
+static void forget_worker(struct scan *scan, size_t before)
+{
+    struct users *users = scan->ret;
+    size_t kept = before;
+    for (size_t i = before; i < users->n; i++) {
+        size_t d = 0;
+        while (d < scan->n && strcmp(scan->devices[d].bdf, users->list[i].bdf) != 0)
+            d++;
+        if (d < scan->n && has_lock(scan, users->list[i].bdf))
+            scan->named[d]--;
+        else
+            users->list[kept++] = users->list[i];
+    }
+    users->n = kept;
+}
+
 static int look_at_process(struct scan *scan, int list_fd, const char *pid)
 {
     scan->pid = atoi(pid); /* NOLINT(cert-err34-c): digits were checked */
@@ -220,12 +263,14 @@ static int look_at_process(struct scan *scan, int list_fd, const char *pid)
     if (is_own_program(scan))
         return 0;
     *scan->comm = '\0';
+    size_t before = scan->ret->n;
     int r = look_at_fds(scan);
     if (r < 0)
         return r;
     look_at_maps(scan);
     if (scan->anon_device)
         blame_anon_device(scan);
+    forget_worker(scan, before);
     return 0;
 }
 

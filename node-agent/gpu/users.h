@@ -26,7 +26,8 @@ struct users {
 /**
  * users_scan() - every process below /proc of the host
  * @devices: n devices to look for, as inventory_scan() gives them
- * Processes of this program itself (same executable file) are not users.
+ * Processes of this program itself (same executable file) are not users, and one of another image that has a device's
+ * lock file open is none of that device.
  * Return: 0; -EACCES some process could not be looked at: then nothing is known; -errno.
  */
 int users_scan(const struct host *host, const struct nv_device *devices, size_t n,

@@ -212,6 +212,32 @@ static void nvidia_minor_tells_devices_apart(void **state)
     tree_free(t);
 }
 
+/* Left behind by an agent before us, perhaps stuck in the kernel: what it has open is its work. */
+static void a_worker_of_another_image_is_no_user(void **state)
+{
+    (void)state;
+    static const char *const locks[] = {"0000:18:00.0", "0000:19:00.0"};
+    for (size_t i = 0; i < ARRAY_LEN(locks); i++) {
+        char script[160];
+        struct tree *t = new_node();
+        tree_file(t, "/run/ccnode/lock/0000:18:00.0", "1\n");
+        tree_file(t, "/run/ccnode/lock/0000:19:00.0", "1\n");
+        (void)snprintf(script, sizeof script,
+                       "exec 5<>sys/devices/pci0000:00/0000:18:00.0/resource0 "
+                       "6<>run/ccnode/lock/%s; echo x; read y",
+                       locks[i]);
+        struct holder h = hold(t, script);
+        borrow(t, h.pid);
+        look(t);
+        if (i == 0)
+            assert_int_equal(found.n, 0);
+        else
+            expect_one(h.pid, "0000:18:00.0", "resource0"); /* the lock of another device */
+        let_go(h);
+        tree_free(t);
+    }
+}
+
 static void mappings_and_nameless_devices(void **state)
 {
     (void)state;
@@ -302,6 +328,7 @@ int main(void)
         cmocka_unit_test(one_lock_per_device),
         cmocka_unit_test(every_way_to_hold_is_seen),
         cmocka_unit_test(nvidia_minor_tells_devices_apart),
+        cmocka_unit_test(a_worker_of_another_image_is_no_user),
         cmocka_unit_test(mappings_and_nameless_devices),
         cmocka_unit_test(many_users_of_one_device_hide_nobody),
     };
