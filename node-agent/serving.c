@@ -25,6 +25,7 @@ struct item {
     int iommu_group;
     char cdev[24];
     int dir_fd; /* O_PATH of its sysfs directory: the last check before it is given away */
+    bool idle;  /* at the last look nobody had it */
     bool is_switch;
     bool healthy;
     bool resolvable; /* its CDI entry was read back from disk */
@@ -63,6 +64,16 @@ static const struct item *find_const(const struct serving *serving, const char *
 
 /* ---- Allocate: the last look ---- */
 
+/* Reading one attribute neither wakes the device nor gets in anybody's way, as opening its group would. Whose process it is
+ * needs a search: so it counts only when nobody had it at the last look. The VM of a pod that has just ended may still be
+ * closing it, and the next pod's VM is simply tried again by kubelet. */
+static bool is_open(const struct item *item)
+{
+    char count = '0'; /* its first digit */
+    AUTO_CLOSE int fd = openat(item->dir_fd, "enable", O_RDONLY | O_CLOEXEC);
+    return fd >= 0 && read(fd, &count, 1) == 1 && count != '0';
+}
+
 static bool is_still_good(const struct serving *serving, const struct item *item, char *why)
 {
     char link[128];
@@ -77,6 +88,11 @@ static bool is_still_good(const struct serving *serving, const struct item *item
     if (faccessat(serving->options.host->root_fd, item->node + 1, F_OK, 0) < 0) {
         (void)snprintf(why, DP_MAX_REASON, "%s of %s does not exist at the moment", item->node,
                        item->bdf);
+        return false;
+    }
+    if (item->idle && is_open(item)) {
+        (void)snprintf(why, DP_MAX_REASON,
+                       "%s is open in a process that kubelet did not give it to", item->bdf);
         return false;
     }
     return true;
@@ -263,6 +279,7 @@ static size_t make_items(struct serving *serving, const struct config *config,
         fill_item(serving, config, seen, item);
         (void)snprintf(item->partition, sizeof item->partition, "%s",
                        partitions[i] ? partitions[i] : "");
+        item->idle = seen->n_holders == 0 && seen->n_pods == 0;
         bool foreign = seen->n_holders > 0 && seen->n_pods == 0;
         bool node_there = *dev->cdev || dev->group_node;
         item->healthy = plan->devices[i].serve && dev->driver_is_vfio && node_there && !foreign;

@@ -56,6 +56,14 @@ def allocations_are_checked():
         for ids, words in (("0000:ff:00.0", "0000:ff:00.0"), ("", ""), (f"{GPU},{GPU}", ""), ("x" * 200, "")):
             answer = call(ids)
             assert answer["code"] != 0 and words in answer.get("message", ""), (ids[:20], answer)
+        # opened behind kubelet's back, long before the next look at who has what
+        pid = b.ctl("hold", "0000:3a:00.0").split("pid=")[-1].split()[0]
+        answer = call("0000:3a:00.0")
+        assert answer["code"] != 0 and "0000:3a:00.0" in answer["message"] and "process" in answer["message"], answer
+        until(f"withdrawn, process {pid} has it", lambda: b.kubelet.devices()[SXM]["0000:3a:00.0"] == "Unhealthy")
+        b.ctl("release", "0000:3a:00.0")
+        until("offered again", lambda: b.kubelet.devices()[SXM]["0000:3a:00.0"] == "Healthy")
+        same(call("0000:3a:00.0")["code"], 0, "given again")
         b.ctl("fault", GPU, "reset-error", "25")
         b.label(MODE, "on")
         b.wait_state("degraded", ready="true")
