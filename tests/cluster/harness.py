@@ -36,9 +36,9 @@ class Cluster:
     def __init__(self):
         if os.geteuid() != 0:
             skip("needs root")
-        for program in ("/usr/sbin/runc", "/usr/lib/cni/bridge", "/usr/sbin/nft"):
+        for program in ("/usr/sbin/runc", "/usr/lib/cni/bridge", "/usr/sbin/nft", "/usr/bin/lspci", "/usr/bin/jq"):
             if not os.path.exists(program):
-                skip(f"{program} is missing: apt-get install runc containernetworking-plugins nftables")
+                skip(f"{program} is missing: apt-get install runc containernetworking-plugins nftables pciutils jq")
         self.bin = build()
         # on a real file system (overlayfs needs one), short (socket paths), away from the tree
         self.dir = tempfile.mkdtemp(prefix="ccnode-cluster-", dir="/var/tmp")
@@ -118,23 +118,48 @@ class SimulatedNode:
     """ccnode-sim inside the cluster's node: its tree with the real kubelet's folders in it, its VFIO nodes in /dev."""
 
     ROOT = "/run/sim"
+    SHARED = ("/var/lib/kubelet", "/run/cdi", "/run/containerd")  # the node's own, seen below the root too
+    BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
     def __init__(self, cluster, profile):
         self.cluster = cluster
         self.programs = os.path.join(os.path.realpath(BUILD), "bin")
-        c = cluster
+        self.env = {}
+        self.start(profile)
+
+    def start(self, profile):
+        """@profile: a name, or a file"""
+        c = self.cluster
         c.run("mkdir", "-p", self.ROOT)
         c.run(f"{self.programs}/ccnode-sim", "--profile", profile, "--root", self.ROOT, "--device-nodes")
-        for path in ("/var/lib/kubelet", "/run/cdi", "/run/containerd"):
+        for path in self.SHARED:
             c.run("mkdir", "-p", path, self.ROOT + path)
             c.run("mount", "--rbind", path, self.ROOT + path)
         # the machine's /dev is seen in the node: an empty folder there becomes the simulated VFIO nodes
         c.run("bash", "-c", "mkdir -p /dev/vfio && mount --bind /run/sim/dev/vfio /dev/vfio")
+        # the root's /proc is a mount of its own: what node/power-off laid over the node's is laid over it too
+        c.run("bash", "-c", f"[ ! -e /run/cluster/boot_id ] || mount --bind /run/cluster/boot_id {self.ROOT}{self.BOOT_ID}")
         lines = c.run(f"{self.programs}/ccnode-sim", "env", "--root", self.ROOT).splitlines()
         self.env = dict(line.removeprefix("export ").split("=", 1) for line in lines if "=" in line)
         self.env = {k: v.strip("'\"") for k, v in self.env.items()}
         if "ASAN_OPTIONS" in os.environ:
             self.env["ASAN_OPTIONS"] = os.environ["ASAN_OPTIONS"]
+
+    def stop(self):
+        """Another server may be started in its place. For a time when no pod has a folder of it."""
+        c = self.cluster
+        c.run(f"{self.programs}/ccnode-sim", "stop", "--root", self.ROOT)
+        for path in ("/dev/vfio", *(self.ROOT + path for path in self.SHARED)):
+            # private first: the mounts that running pods have below kubelet's folder must not go with it
+            c.run("bash", "-c", f"mount --make-rprivate {path} && umount -l {path}")
+        c.run("rm", "-rf", "--one-file-system", self.ROOT)
+
+    def vfio_nodes(self, devices):
+        """{path: "major:minor", hexadecimal} of what a container that holds @devices needs, as the host has it: the node of each
+        one's IOMMU group, and VFIO's own."""
+        script = """cd "$0"; for d; do g=$(readlink sys/bus/pci/devices/$d/iommu_group); set -- "$@" ${g##*/}; shift; done
+                    for n in vfio "$@"; do stat -c "/%n %t:%T" dev/vfio/$n; done"""
+        return dict(line.split() for line in self.cluster.run("bash", "-c", script, self.ROOT, *devices).splitlines())
 
     def ccnode(self, *argv):
         return self.cluster.run(f"{self.programs}/ccnode", *argv, "--host-root", self.ROOT, env=self.env)

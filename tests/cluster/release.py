@@ -41,6 +41,7 @@ class Release:
     def __init__(self, cluster, sim):
         self.cluster, self.sim = cluster, sim
         self.name = None
+        self.rounds = 0
 
     def file(self, content):
         path = os.path.join(self.cluster.dir, "values.json")
@@ -62,6 +63,15 @@ class Release:
     def upgrade(self, *flags, **more):
         return self.cluster.run("helm", "upgrade", self.name, CHART, "-n", NAMESPACE, "--wait", "--timeout", "90s", "--reset-then-reuse-values",
                                 *flags, "-f", self.file(values(self.sim, **more)))
+
+    def reconfigure(self, *flags):
+        """An upgrade that is in force when it returns. The ConfigMap alone reaches a running agent when kubelet looks at it again, and
+        helm does not wait for the one pod of a DaemonSet that may be unavailable: so the pod is made anew, and waited for."""
+        before = self.pod()
+        self.rounds += 1
+        self.upgrade(*flags, "--set", f"podAnnotations.round=r{self.rounds}")
+        self.cluster.kubectl("-n", NAMESPACE, "rollout", "status", f"daemonset/{self.name}", "--timeout=90s")
+        assert self.pod() != before, "the agent's pod is still the old one"
 
     def uninstall(self):
         self.cluster.run("helm", "uninstall", self.name, "-n", NAMESPACE, "--wait")
@@ -96,13 +106,46 @@ def set_mode(cluster, mode, seconds=30):
     until(f"cc.mode.state={mode}, cc.ready.state={ready!r}", lambda: agent_states(cluster) == (mode, ready), seconds)
 
 
-def gpu_pod(name, resource, count=1, annotations=None, labels=None):
-    """The guide's pod (row 17), with an image that is here."""
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "annotations": annotations or {}, "labels": labels or {}},
+def wait_ready(cluster, pod):
+    p = cluster.kubectl("wait", "--for=condition=Ready", f"pod/{pod}", "--timeout=60s", check=False)
+    assert p.returncode == 0, p.stderr + cluster.kubectl("describe", "pod", pod)[-1500:]
+
+
+# what the container has, one line for each VFIO device node, none where there is none; then it waits
+LOOK = 'find /dev/vfio -type c | while read n; do stat -c "vfio %n %t:%T" $n; done; echo looked; exec sleep 10000'
+
+
+def gpu_pod(name, resource, count=1, labels=None):
+    """A pod as the guide's, with an image that is here."""
+    return {"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "labels": labels or {}, "annotations": {"cdi.k8s.io/gpu": "nvidia.com/pgpu=0"}},
             "spec": {"restartPolicy": "Never", "runtimeClassName": "kata-qemu-nvidia-gpu-snp", "terminationGracePeriodSeconds": 1,
-                     "containers": [{"name": "main", "image": "localhost/testtool:test",
-                                     "command": ["/bin/sh", "-c", "ls /dev/vfio /dev; exec sleep 10000"],
+                     "containers": [{"name": "main", "image": "localhost/testtool:test", "command": ["/bin/sh", "-c", LOOK],
                                      "resources": {"limits": {resource: str(count)}}}]}}
+
+
+def seen_vfio(cluster, pod):
+    """{path: "major:minor"} of the VFIO device nodes in the pod's container, by its own look (LOOK)."""
+    def look():
+        said = cluster.kubectl("logs", pod)
+        return said if "looked" in said.split() else None
+    said = until(f"{pod} has looked at its devices", look)
+    return dict(line.split()[1:] for line in said.splitlines() if line.startswith("vfio "))
+
+
+def has_its_devices(cluster, sim, pod, count=1):
+    """The pod holds @count devices, and its container has their VFIO nodes and no others. Return: the devices."""
+    held = cluster.held(pod)
+    assert len(held) == count, f"{pod} holds {held}"
+    seen, wanted = seen_vfio(cluster, pod), sim.vfio_nodes(held)
+    assert len(wanted) > 1 and seen == wanted, f"the container of {pod} has {seen}, the host has {wanted} for {held}"
+    return held
+
+
+def oci_spec(cluster, pod):
+    """What containerd told runc to make of the pod's container."""
+    container = cluster.get("pod", pod)["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+    return json.loads(cluster.run("cat", f"/run/containerd/io.containerd.runtime.v2.task/k8s.io/{container}/config.json"))
 
 
 def start_sim(cluster, profile="hgx-h100"):
