@@ -18,7 +18,7 @@ WANTED = {"fsp-error", "fsp-error-always", "fsp-mute", "fsp-slow", "stale-answer
           "wrong-type", "wrong-echo", "torn-queue", "write-lost", "ppcie-invalid", "inband-off", "mnoc-error",
           "mnoc-no-credit", "boot-never", "boot-slow", "boot-badf", "firewall-never", "dead", "mmio-dead", "priv-error",
           "security", "recovery", "retry-forever", "mode-lost", "reset-noop", "reset-error", "reset-hangs",
-          "reset-early", "unbind-blocks", "d3cold-stuck", "no-power-control", "map-denied",
+          "reset-early", "unbind-blocks", "d3cold-stuck", "no-power-control", "map-denied", "priv-ring", "link-slow",
           "vfio-wedged", "vfio-denied", "link-speed", "link-width", "aer-correctable", "aer-nonfatal", "aer-fatal"}
 
 
