@@ -568,8 +568,7 @@ static bool may_verify(const struct agent *agent, size_t i, const struct memory_
     const struct observed_device *seen = &observed->devices[i];
     bool idle = observed->holders_known && observed->pods_known && seen->n_holders == 0 &&
                 seen->n_pods == 0;
-    bool by_vfio =
-        m->report.by_vfio || (*observed->lockdown && strcmp(observed->lockdown, "none") != 0);
+    bool by_vfio = m->report.by_vfio || is_locked_down(observed);
     return idle && !(by_vfio && serving_wants(agent->serving, seen->dev.bdf));
 }
 

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "node-agent/gpu/device.h"
 
@@ -68,5 +69,11 @@ struct observed {
         [480]; /* why the host cannot be looked at any more: the rest is what was seen last; "" = fresh */
     char unreadable[256]; /* an NVIDIA device that could not be identified, and why; "" = none */
 };
+
+/* Under lockdown registers are reached through VFIO alone. */
+static inline bool is_locked_down(const struct observed *observed)
+{
+    return *observed->lockdown && strcmp(observed->lockdown, "none") != 0;
+}
 
 #endif

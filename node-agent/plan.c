@@ -217,6 +217,13 @@ static bool may_follow(const struct making *in, const struct view *v)
     return possible && !v->seen->quarantined && v->seen->retry_at_ms <= in->options->now_ms;
 }
 
+/* Under kernel lockdown a device has to be bound before it can be read. */
+static bool binding_comes_first(const struct making *in, const struct view *v)
+{
+    return is_locked_down(in->observed) && v->change_binding && v->wish->binding == BINDING_VFIO &&
+           !v->dev->driver_is_vfio;
+}
+
 static void decide_alone(const struct making *in, const struct view *v, struct device_plan *plan)
 {
     char use[420];
@@ -257,7 +264,7 @@ static void decide_alone(const struct making *in, const struct view *v, struct d
     }
     if (is_waiting(in, v, plan))
         return;
-    bool query = !v->known && needs_mode(v);
+    bool query = !v->known && needs_mode(v) && !binding_comes_first(in, v);
     decide(plan, query ? DECISION_QUERY : DECISION_CHANGE, "%s", "");
 }
 

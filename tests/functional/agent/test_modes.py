@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
@@ -165,6 +166,21 @@ def kubelet_hears_of_a_change_within_100_ms():
         b.wait_state("on", ready="true")
 
 
+def a_locked_down_host_binds_before_it_reads():
+    """There registers are reached through VFIO alone; a device that the host driver has, or nobody, cannot be read before."""
+    for driver in ("none", "nvidia"):
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as f:
+            f.write(f"tee: snp\nlockdown: integrity\ndriver: {driver}\ndevices:\n- {{bdf: '{GPU}', model: h100-pcie}}\n")
+            f.flush()
+            with Bench(f.name) as b:
+                b.start_agent()
+                b.wait_state("off", ready="false")
+                b.label(MODE, "on")
+                b.wait_state("on", ready="true")
+                same(set(b.modes().values()), {"on"}, driver)
+                b.kubelet.ask("wait", resource="nvidia.com/GH100_H100_PCIE", allocatable=1)
+
+
 def explain_prints_and_touches_nothing():
     with Bench("h100-pcie") as b:
         b.label(MODE, "on")
@@ -188,5 +204,6 @@ def without_kubernetes_the_configuration_decides():
 
 if __name__ == "__main__":
     run(one_gpu_follows_its_label, ready_is_false_before_the_first_reset, a_change_costs_six_requests,
-        hgx_goes_through_all_modes, eight_are_switched_at_the_same_time, ppcie_needs_all_or_nothing, kubelet_hears_of_a_change_within_100_ms, explain_prints_and_touches_nothing,
-        without_kubernetes_the_configuration_decides)
+        hgx_goes_through_all_modes, eight_are_switched_at_the_same_time, ppcie_needs_all_or_nothing,
+        kubelet_hears_of_a_change_within_100_ms, a_locked_down_host_binds_before_it_reads,
+        explain_prints_and_touches_nothing, without_kubernetes_the_configuration_decides)
