@@ -362,7 +362,8 @@ static void publish(struct agent *agent)
          * ours, kubelet may give a pod what nobody has verified: the node is not ready for any. */
         *p = (struct publish_device){
             .offered = agent->kube ? !rival && serving_has(agent->serving, dev->bdf)
-                                   : serving_wants(agent->serving, dev->bdf)};
+                                   : serving_wants(agent->serving, dev->bdf),
+            .objection = serving_objection(agent->serving, dev->bdf)};
         if (track && track->acting) {
             p->retrying = track->retrying;
             p->acting_ms = loop_now_ms(agent->loop) - track->acting_since_ms;

@@ -8,8 +8,8 @@
 #include "node-agent/advice.h"
 
 struct tally {
-    size_t managed, gpus, acting, changing, failed, busy, pending, querying, checking, in_place,
-        offered;
+    size_t managed, gpus, acting, changing, failed, busy, pending, querying, checking, objected,
+        in_place, offered;
     size_t offered_secure;   /* offered and in on or ppcie */
     size_t offered_devtools; /* offered and in devtools */
     size_t capable, unread;  /* GPUs: that can do mode on; of which nobody knows what they can do */
@@ -66,6 +66,12 @@ static bool binding_is_right(const struct publish_input *in, size_t i)
     return true;
 }
 
+static bool is_objected(const struct publish_input *in, size_t i)
+{
+    const char *objection = in->devices[i].objection;
+    return in->plan->devices[i].decision == DECISION_IN_PLACE && objection && *objection;
+}
+
 static void count_decision(const struct publish_input *in, size_t i, struct tally *t)
 {
     t->acting += in->plan->devices[i].decision == DECISION_ACTING;
@@ -93,6 +99,7 @@ static void count_decision(const struct publish_input *in, size_t i, struct tall
         break;
     case DECISION_IN_PLACE:
         t->in_place++;
+        t->objected += is_objected(in, i);
         break;
     default:
         break;
@@ -223,12 +230,17 @@ static void derive_labels(const struct publish_input *in, const struct tally *t,
 
 const char *publish_health(const struct publish_input *in, size_t i)
 {
+    const struct observed_device *seen = &in->observed->devices[i];
+    bool in_use = seen->n_holders > 0 || seen->n_pods > 0;
     if (!in->intent->devices[i].managed)
         return "unmanaged";
     if (is_failed(in, i))
         return "failed";
     switch (in->plan->devices[i].decision) {
     case DECISION_IN_PLACE:
+        /* what binding it has may be nobody's business here: then it is in order as it is */
+        if (is_objected(in, i) && (in_use || in->intent->devices[i].binding != BINDING_LEAVE))
+            return in_use ? "busy" : "failed";
         return "healthy";
     case DECISION_BUSY:
         return "busy";
@@ -248,6 +260,8 @@ const char *publish_reason(const struct publish_input *in, size_t i)
                  d->decision == DECISION_CHECK;
     if (retry && seen->failures > 0 && *seen->error)
         return seen->error;
+    if (is_objected(in, i))
+        return in->devices[i].objection;
     return d->reason;
 }
 
@@ -327,6 +341,18 @@ static const char *plural(size_t n)
     return n == 1 ? "" : "s";
 }
 
+static void list_objections(const struct publish_input *in, struct published *ret)
+{
+    char text[400];
+    for (size_t i = 0; i < in->observed->n; i++) {
+        if (!in->intent->devices[i].managed || !is_objected(in, i))
+            continue;
+        (void)snprintf(text, sizeof text, "%s: %s", in->observed->devices[i].dev.bdf,
+                       in->devices[i].objection);
+        append(ret, text);
+    }
+}
+
 static void describe_state(const struct publish_input *in, const struct tally *t,
                            struct published *ret)
 {
@@ -357,6 +383,9 @@ static void describe_state(const struct publish_input *in, const struct tally *t
     else if (strcmp(ready, "True") == 0)
         say(ret, ready, "Ready", "%zu device%s verified in mode %s and offered", t->offered,
             plural(t->offered), state);
+    else if (t->objected > 0 && t->offered == 0)
+        say(ret, ready, "NotOffered", "%zu of %zu devices verified in mode %s cannot be offered",
+            t->objected, t->in_place, state);
     else if (t->checking > 0 && t->offered == 0)
         say(ret, ready, "CheckingDevices",
             "%zu device%s released and checked before %s offered again", t->checking,
@@ -370,6 +399,8 @@ static void describe_state(const struct publish_input *in, const struct tally *t
         list_devices(in, "failed", ret);
     if (t->busy > 0)
         list_devices(in, "busy", ret);
+    if (t->objected > 0)
+        list_objections(in, ret);
     if (*in->trouble_reason && strcmp(ret->cond_reason, in->trouble_reason) != 0 &&
         !strstr(ret->cond_message, in->trouble)) /* a device may have said it */
         append(ret, in->trouble);

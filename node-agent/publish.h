@@ -29,10 +29,11 @@ struct advice; /* advice.h */
 
 /* What publish must know beyond observation and plan, one per device. */
 struct publish_device {
-    bool offered;      /* kubelet has it as healthy and CDI resolves it */
-    bool retrying;     /* its chain is a further try after a failure */
-    int64_t acting_ms; /* how long its chain has been running; 0 = none */
-    char resource[80]; /* "nvidia.com/GH100_H100_PCIE" */
+    bool offered;          /* kubelet has it as healthy and CDI resolves it */
+    const char *objection; /* as wanted, and yet it is not offered: why; NULL or "" = none */
+    bool retrying;         /* its chain is a further try after a failure */
+    int64_t acting_ms;     /* how long its chain has been running; 0 = none */
+    char resource[80];     /* "nvidia.com/GH100_H100_PCIE" */
 };
 
 struct publish_input {

@@ -28,6 +28,7 @@ struct item {
     bool idle;  /* at the last look nobody had it */
     bool is_switch;
     bool healthy;
+    bool objection;  /* as wanted, and yet not healthy: the reason is news */
     bool resolvable; /* its CDI entry was read back from disk */
 };
 
@@ -187,19 +188,40 @@ static void find_switch(const struct host *host, const char *bdf, char ret[BDF_S
         (void)snprintf(ret, BDF_SIZE, "%.15s", parts[0]);
 }
 
-static const char *reason_of(const struct observed_device *seen, const struct device_plan *plan,
-                             const struct device_intent *wish)
+/* What keeps a device from being offered that is as wanted otherwise. */
+static void object(const struct observed_device *seen, const struct device_plan *plan,
+                   struct item *item)
 {
+    const struct nv_device *dev = &seen->dev;
+    item->objection = true;
+    if (!dev->driver_is_vfio)
+        (void)snprintf(item->reason, sizeof item->reason,
+                       "it is bound to %s, not to VFIO, and vfio.manage is false",
+                       *dev->driver ? dev->driver : "no driver");
+    else if (!*dev->cdev && !dev->group_node)
+        (void)snprintf(item->reason, sizeof item->reason,
+                       "%s is missing; bind it anew, or look why udev removed it", item->node);
+    else if (seen->n_holders > 0)
+        (void)snprintf(item->reason, sizeof item->reason,
+                       "a process that belongs to no pod uses it");
+    else /* what the plan holds back says why */
+        item->objection = *plan->reason != '\0';
+}
+
+static void explain(const struct observed_device *seen, const struct device_plan *plan,
+                    const struct device_intent *wish, struct item *item)
+{
+    const char *text = "its mode is not verified yet";
     if (*seen->error && plan->decision != DECISION_BUSY && plan->decision != DECISION_REFUSED)
-        return seen->error;
-    if (*plan->reason)
-        return plan->reason;
-    if (plan->serve && seen->n_holders > 0)
-        return "a process that belongs to no pod uses it";
-    if (plan->decision != DECISION_CHANGE)
-        return "its mode is not verified yet";
-    return wish->mode == CC_MODE_UNKNOWN ? "its driver is being changed"
-                                         : "its mode is being changed";
+        text = seen->error;
+    else if (*plan->reason)
+        text = plan->reason;
+    else if (plan->decision == DECISION_CHANGE)
+        text = wish->mode == CC_MODE_UNKNOWN ? "its driver is being changed"
+                                             : "its mode is being changed";
+    (void)snprintf(item->reason, sizeof item->reason, "%.250s", text);
+    if (plan->decision == DECISION_IN_PLACE)
+        object(seen, plan, item);
 }
 
 static bool belongs_in_list(const struct intent *intent, const struct observed_device *seen,
@@ -284,10 +306,9 @@ static size_t make_items(struct serving *serving, const struct config *config,
         bool node_there = *dev->cdev || dev->group_node;
         item->healthy = plan->devices[i].serve && dev->driver_is_vfio && node_there && !foreign;
         if (!item->healthy)
-            (void)snprintf(item->reason, sizeof item->reason, "%.250s",
-                           reason_of(seen, &plan->devices[i], &intent->devices[i]));
+            explain(seen, &plan->devices[i], &intent->devices[i], item);
         else if (serving->plugin)
-            item->healthy = !is_given_otherwise(seen, item, item->reason);
+            item->healthy = !(item->objection = is_given_otherwise(seen, item, item->reason));
     }
     return n;
 }
@@ -530,6 +551,12 @@ bool serving_wants(const struct serving *serving, const char *bdf)
 {
     const struct item *item = find_const(serving, bdf);
     return item && item->healthy && item->resolvable;
+}
+
+const char *serving_objection(const struct serving *serving, const char *bdf)
+{
+    const struct item *item = find_const(serving, bdf);
+    return item && item->objection ? item->reason : "";
 }
 
 bool serving_has(const struct serving *serving, const char *bdf)

@@ -55,6 +55,9 @@ enum serving_seen serving_compare(const struct serving *serving, const struct po
 /* serving_register_again() - as dp_register_again() */
 void serving_register_again(struct serving *serving, const char *resource);
 
+/* serving_objection() - why a device that is as wanted is not offered all the same; "" = it is, or the plan says why not.
+ * Valid until the next serving_set(). */
+const char *serving_objection(const struct serving *serving, const char *bdf);
 /* serving_has() - kubelet has the device as healthy (or there is no plugin of ours) and CDI resolves it */
 bool serving_has(const struct serving *serving, const char *bdf);
 /* serving_wants() - it would be offered, but kubelet has not accepted its resource yet */

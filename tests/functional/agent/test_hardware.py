@@ -254,6 +254,8 @@ def gpus_bound_later_than_we_start():
         b.label(MODE, "on")
         b.wait_state("on", ready="false")
         same([b.driver(gpu) for gpu in gpus], [None, None], "we bind nothing")
+        condition = b.wait_condition("NotOffered")
+        assert f"{GPU}: it is bound to no driver, not to VFIO" in condition["message"], condition
         for n, gpu in enumerate(gpus, 1):
             write(b, f"devices/{gpu}/driver_override", "vfio-pci")
             write(b, "drivers_probe", gpu)
@@ -277,6 +279,8 @@ def a_vfio_node_that_goes_and_comes():
             os.unlink(node)
             lost = {g: "Unhealthy" if g == OTHER else "Healthy" for g in gpus}
             until(lambda: f"{OTHER} is withdrawn: {b.kubelet.devices()}", lambda: b.kubelet.devices()[RESOURCE] == lost, 10)
+            entry = until("the node says so too", lambda: [d for d in b.annotation_status() if (d["bdf"], d["health"]) == (OTHER, "failed")])[0]
+            assert os.path.basename(node) in entry["reason"] and "missing" in entry["reason"], entry
             until("and so is its CDI entry", lambda: OTHER not in b.cdi_names()[RESOURCE], 10)
             answer = b.kubelet.ctl("call", RESOURCE, "Allocate", "--ids", OTHER)
             assert answer["code"] != 0 and OTHER in answer["message"], answer

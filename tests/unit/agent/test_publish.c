@@ -97,6 +97,30 @@ static void ready_needs_kubelet_and_cdi(void **state)
     assert_string_equal(published.cond_reason, "KubeletUnavailable");
 }
 
+/* Verified, and yet kubelet is told that it is unhealthy: the node says so too, and why. */
+static void what_cannot_be_offered_is_told(void **state)
+{
+    (void)state;
+    make_node(&node, 2, 0);
+    settle(CC_MODE_ON);
+    struct publish_input in = {&config, &intent, &node, &plan, devices, "", "", NULL};
+    intent.devices[0].binding = BINDING_VFIO;
+    devices[0].offered = false;
+    devices[0].objection = "its node is missing";
+    expect("on", "true", "True", "Ready");
+    assert_non_null(strstr(published.cond_message, ": its node is missing"));
+    assert_string_equal(publish_health(&in, 0), "failed");
+    assert_string_equal(publish_reason(&in, 0), "its node is missing");
+    assert_string_equal(publish_health(&in, 1), "healthy");
+    devices[1].offered = false;
+    expect("on", "false", "False", "NotOffered");
+    intent.devices[0].binding = BINDING_LEAVE;
+    assert_string_equal(publish_health(&in, 0), "healthy");
+    node.devices[0].n_holders = 1;
+    assert_string_equal(publish_health(&in, 0), "busy");
+    devices[0].objection = NULL;
+}
+
 static void what_was_seen_a_while_ago_is_never_ready(void **state)
 {
     (void)state;
@@ -315,6 +339,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(each_mode_has_its_labels, fresh, stale),
         cmocka_unit_test_setup_teardown(ready_needs_kubelet_and_cdi, fresh, stale),
+        cmocka_unit_test_setup_teardown(what_cannot_be_offered_is_told, fresh, stale),
         cmocka_unit_test_setup_teardown(what_was_seen_a_while_ago_is_never_ready, fresh, stale),
         cmocka_unit_test_setup_teardown(a_change_is_not_ready_from_its_first_moment, fresh, stale),
         cmocka_unit_test_setup_teardown(a_retry_or_a_straggler_leaves_the_others_schedulable, fresh,
