@@ -92,6 +92,7 @@ void journal_begin_boot(struct journal *journal, const char *boot_id)
         return;
     (void)snprintf(journal->boot_id, sizeof journal->boot_id, "%s", boot_id);
     journal->registered = false;
+    *journal->kubelet = '\0';
     *journal->removed = '\0'; /* firmware and kernel have scanned the bus */
     for (size_t i = 0; i < journal->n; i++) {
         struct journal_device *d = &journal->devices[i];
@@ -140,6 +141,8 @@ static struct json_object *format_body(const struct journal *journal)
     json_object_object_add(body, "devices", devices);
     if (*journal->removed) /* seldom there: releases before it came do not know it */
         json_object_object_add(body, "removed", json_object_new_string(journal->removed));
+    if (*journal->kubelet)
+        json_object_object_add(body, "kubelet", json_object_new_string(journal->kubelet));
     if (journal->registered)
         json_object_object_add(body, "registered", json_object_new_boolean(true));
     return body;
@@ -253,6 +256,8 @@ static int parse_body(struct json_object *body, struct journal *journal, struct 
     (void)snprintf(journal->boot_id, sizeof journal->boot_id, "%s", boot_id);
     const char *removed = member_text(body, "removed", sizeof journal->removed);
     (void)snprintf(journal->removed, sizeof journal->removed, "%s", removed ? removed : "");
+    const char *kubelet = member_text(body, "kubelet", sizeof journal->kubelet);
+    (void)snprintf(journal->kubelet, sizeof journal->kubelet, "%s", kubelet ? kubelet : "");
     if (json_object_object_get_ex(body, "registered", &registered)) {
         if (!json_object_is_type(registered, json_type_boolean))
             return err_set(err, EINVAL, "registered is neither true nor false");

@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/host.h"
 #include "node-agent/gpu/device.h"
+#include "node-agent/kubelet_age.h"
 
 struct journal_device {
     char bdf[BDF_SIZE];
@@ -30,6 +31,7 @@ struct journal {
     char boot_id[40];       /* of the boot in which verified modes were recorded */
     char removed[BDF_SIZE]; /* taken from the bus, which must be scanned again; "" = none */
     bool registered; /* kubelet took a resource of ours in this boot: pods may have devices */
+    char kubelet[KUBELET_NAME_SIZE]; /* the first that did, "" = not known: kubelet_age_name() */
     size_t n;
     struct journal_device devices[NV_MAX_DEVICES];
 };

@@ -7,12 +7,16 @@
 #include "base/auto.h"
 #include "base/log.h"
 #include "device-plugin/ids.h"
+#include "node-agent/daemon_set.h"
 #include "node-agent/gpu/inventory.h"
 #include "node-agent/gpu/pci_ids.h"
 #include "node-agent/kube/backoff.h"
 #include "node-agent/kubelet/pod_resources.h"
 
 #define POD_RESOURCES_TIMEOUT_MS 5000 /* kubelet answers from memory; its rate limit may queue us */
+/* A kubelet that has just started lists the pods that it has heard of so far. Where the agent is a pod itself, that pod
+ * tells when the API server's have come; else this long is waited, a healthy API server takes a second. */
+#define KUBELET_SETTLED_MS 10000
 #define RETRY_MIN_MS 1000
 #define RETRY_MAX_MS 60000
 
@@ -26,6 +30,7 @@ struct given {
 struct look {
     const struct workers *workers;
     const struct host *host;
+    const struct loop *loop;
     struct memory *memory;
     const struct journal *journal;
     struct worker *worker;
@@ -34,7 +39,8 @@ struct look {
     struct worker_answer holders; /* with its members; valid when holders_answered */
     bool holders_answered;
     bool pods_known, no_socket;
-    char socket[100]; /* of PodResources, for messages */
+    bool pods_partial; /* kubelet may not know of all pods yet */
+    char socket[100];  /* of PodResources, for messages */
     size_t n_given;
     struct given *given; /* of NVIDIA's resources */
     char unknown_why[sizeof((struct observed *)0)->unknown_why];
@@ -261,6 +267,29 @@ static void keep_given(struct look *look, const struct pod_list *list)
     }
 }
 
+static bool lists_own_pod(const struct pod_list *list, const struct daemon_set *own)
+{
+    for (size_t i = 0; i < list->n_pods; i++) {
+        if (strcmp(list->pods[i].namespace_, own->namespace_) == 0 &&
+            daemon_set_has_pod(own->name, list->pods[i].pod))
+            return true;
+    }
+    return false;
+}
+
+/* Only what an earlier kubelet of this boot gave away can be missing. */
+static bool is_partial(struct look *look, const struct pod_list *list)
+{
+    struct daemon_set own;
+    char name[KUBELET_NAME_SIZE];
+    int64_t age_ms =
+        kubelet_age_ms(&look->memory->kubelet, look->host, look->socket, loop_now_ms(look->loop));
+    kubelet_age_name(&look->memory->kubelet, name);
+    if (strcmp(look->journal->kubelet, name) == 0)
+        return false;
+    return daemon_set_own(&own) ? !lists_own_pod(list, &own) : age_ms < KUBELET_SETTLED_MS;
+}
+
 static void on_pods(void *arg, int r, const struct pod_list *list, const struct err *err)
 {
     struct look *look = arg;
@@ -272,8 +301,10 @@ static void on_pods(void *arg, int r, const struct pod_list *list, const struct 
     look->pods_known = r == 0 || look->no_socket;
     if (!look->pods_known)
         why_unknown(look->unknown_why, "kubelet does not say which pods hold devices", err->msg);
-    if (r == 0)
+    if (r == 0) {
         keep_given(look, list);
+        look->pods_partial = is_partial(look, list);
+    }
     finish_if_answered(look);
 }
 
@@ -288,6 +319,12 @@ static void attach_pods(const struct look *look, struct observed *now)
                        "set podResources.socket to pod-resources/kubelet.sock below kubelet's "
                        "--root-dir (where kubelet was removed meanwhile, reboot)",
                        look->socket);
+    }
+    if (look->pods_partial && journal_may_have_given(look->journal, now->boot_id)) {
+        now->pods_known = false;
+        (void)snprintf(now->unknown_why, sizeof now->unknown_why,
+                       "kubelet has just started and may not list every pod yet (it waits for the "
+                       "API server)");
     }
     for (size_t i = 0; i < look->n_given; i++)
         add_pod(now, &look->given[i]);
@@ -480,13 +517,16 @@ struct look *observe_start(
     void (*cb)(void *arg, int r, const struct observed *observed, const struct err *err), void *arg)
 {
     struct look *look = xcalloc(1, sizeof *look);
-    *look = (struct look){.workers = workers, .host = host, .memory = memory, .journal = journal};
+    *look = (struct look){
+        .workers = workers, .host = host, .loop = loop, .memory = memory, .journal = journal};
     look->cb = cb;
     look->arg = arg;
     look->pods_known = !request->rpc;
     ask_holders(look, workers);
     if (request->rpc)
         (void)snprintf(look->socket, sizeof look->socket, "%s", request->pod_resources_socket);
+    if (request->rpc) /* one that restarts while it is asked is seen to be another afterwards */
+        (void)kubelet_age_ms(&memory->kubelet, host, look->socket, loop_now_ms(loop));
     if (request->rpc)
         look->query = pod_resources_list(request->rpc, host, request->pod_resources_socket,
                                          POD_RESOURCES_TIMEOUT_MS, on_pods, look);

@@ -9,6 +9,7 @@
 #include "node-agent/config.h"
 #include "node-agent/gpu/functions.h"
 #include "node-agent/journal.h"
+#include "node-agent/kubelet_age.h"
 #include "node-agent/node_state.h"
 #include "node-agent/workers.h"
 
@@ -31,6 +32,7 @@ struct memory_device {
 };
 
 struct memory {
+    struct kubelet_age kubelet;
     struct pci_functions functions; /* what the inventory need not read again */
     size_t n;
     struct memory_device devices[NV_MAX_DEVICES];

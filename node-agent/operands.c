@@ -5,6 +5,7 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "node-agent/daemon_set.h"
 #include "node-agent/kube/backoff.h"
 #include "node-agent/kubelet/pod_resources.h"
 
@@ -87,14 +88,6 @@ static void set_running(struct operands *o, const bool running[static N_DUTIES])
         o->options.on_change(o->options.arg);
 }
 
-/* A DaemonSet names its pods NAME-xxxxx. */
-static bool is_pod_of(const char *pod, const char *daemon_set)
-{
-    size_t n = strlen(daemon_set);
-    return strncmp(pod, daemon_set, n) == 0 && pod[n] == '-' && pod[n + 1] != '\0' &&
-           !strchr(pod + n + 1, '-');
-}
-
 static void on_pods(void *arg, int r, const struct pod_list *list, const struct err *err)
 {
     struct operands *o = arg;
@@ -106,8 +99,8 @@ static void on_pods(void *arg, int r, const struct pod_list *list, const struct 
     for (size_t d = 0; d < N_DUTIES; d++) {
         running[d] = o->labelled[d] && r < 0;
         for (size_t i = 0; r == 0 && i < list->n_pods; i++)
-            running[d] = running[d] ||
-                         (o->labelled[d] && is_pod_of(list->pods[i].pod, duties[d].daemon_set));
+            running[d] = running[d] || (o->labelled[d] && daemon_set_has_pod(duties[d].daemon_set,
+                                                                             list->pods[i].pod));
     }
     set_running(o, running);
 }

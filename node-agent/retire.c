@@ -9,27 +9,12 @@
 #include "base/log.h"
 #include "cdi/cdi.h"
 #include "node-agent/agent.h"
+#include "node-agent/daemon_set.h"
 #include "node-agent/validations.h"
 #include "version.h"
 
 #define ASK_MS 300 /* with kubelet's 500 ms an idle agent still ends within a second */
 #define POLL_MS 50
-
-struct name {
-    char namespace_[64];
-    char name[254];
-};
-
-static bool split(const char *text, struct name *ret)
-{
-    const char *slash = text ? strchr(text, '/') : NULL;
-    if (!slash || slash == text || !slash[1] || (size_t)(slash - text) >= sizeof ret->namespace_ ||
-        strlen(slash + 1) >= sizeof ret->name)
-        return false;
-    (void)snprintf(ret->namespace_, sizeof ret->namespace_, "%.*s", (int)(slash - text), text);
-    (void)snprintf(ret->name, sizeof ret->name, "%s", slash + 1);
-    return true;
-}
 
 /* ---- the agent ---- */
 
@@ -101,8 +86,8 @@ static void on_answer(void *arg, const struct kube_result *result, bool ends)
 
 bool retire(struct agent *agent, void (*done)(void *arg, bool retired), void *arg)
 {
-    struct name own;
-    if (!agent->kube || !split(getenv("CCNODE_DAEMONSET"), &own))
+    struct daemon_set own;
+    if (!agent->kube || !daemon_set_own(&own))
         return false;
     struct retirement *r = xcalloc(1, sizeof *r);
     *r = (struct retirement){.agent = agent, .done = done, .arg = arg};
@@ -117,7 +102,7 @@ bool retire(struct agent *agent, void (*done)(void *arg, bool retired), void *ar
 struct uninstallation {
     struct loop *loop;
     struct kube *kube;
-    struct name daemon_set;
+    struct daemon_set daemon_set;
     int64_t until_ms;
     int status;
 };
@@ -162,7 +147,7 @@ int uninstall_main(const char *daemon_set, const char *kubeconfig)
 {
     struct err err = ERR_INIT;
     struct uninstallation u = {.status = EXIT_FAILURE};
-    if (!split(daemon_set, &u.daemon_set)) {
+    if (!daemon_set_parse(daemon_set, &u.daemon_set)) {
         (void)fprintf(stderr, "ccnode-agent: --uninstall NAMESPACE/DAEMONSET, not \"%s\"\n",
                       daemon_set);
         return 2;

@@ -301,8 +301,9 @@ static size_t make_items(struct serving *serving, const struct config *config,
         fill_item(serving, config, seen, item);
         (void)snprintf(item->partition, sizeof item->partition, "%s",
                        partitions[i] ? partitions[i] : "");
-        item->idle = seen->n_holders == 0 && seen->n_pods == 0;
-        bool foreign = seen->n_holders > 0 && seen->n_pods == 0;
+        bool no_pod = seen->n_pods == 0 && observed->pods_known;
+        item->idle = seen->n_holders == 0 && no_pod;
+        bool foreign = seen->n_holders > 0 && no_pod;
         bool node_there = *dev->cdev || dev->group_node;
         item->healthy = plan->devices[i].serve && dev->driver_is_vfio && node_there && !foreign;
         if (!item->healthy)

@@ -210,6 +210,9 @@ void tell_plugin_event(void *arg, const struct dp_event *event)
         log_info("registered with kubelet", "resource", event->resource, NULL);
         if (!agent->journal.registered) { /* from now on kubelet may give devices to pods */
             agent->journal.registered = true;
+            (void)kubelet_age_ms(&agent->memory.kubelet, &agent->host,
+                                 agent->config.pod_resources_socket, loop_now_ms(agent->loop));
+            kubelet_age_name(&agent->memory.kubelet, agent->journal.kubelet);
             (void)agent_save_journal(agent);
         }
         /* kubelet restarts when the runtime's host was worked on */

@@ -333,10 +333,63 @@ def a_pod_that_comes_at_the_last_moment_wins():
         assert b.labels()[READY] == "false"
 
 
+def pod_api(b, namespace, name):
+    code, answer = b.api.call("POST", f"/api/v1/namespaces/{namespace}/pods", {
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}]}})
+    assert code == 201, answer
+
+
+def a_kubelet_that_has_just_started_is_not_believed():
+    """It lists the pods that it has heard of so far; a device that none of them has may still belong to one."""
+    with Bench("h100-pcie") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        b.kubelet.ask("wait", resource="nvidia.com/GH100_H100_PCIE", allocatable=1)
+        b.kubelet.ask("allocate", resource="nvidia.com/GH100_H100_PCIE", pod="ml/train")
+        b.label(MODE, "on")
+        b.wait_state("waiting-busy", ready="false")
+        resets = b.resets()
+        b.kubelet.ask("set", podresources="starting")
+        b.kubelet.ask("restart", kill=True)
+        until("the list is not believed", lambda: "kubelet has just started" in b.condition()["message"])
+        b.stop_agent()
+        b.start_agent()  # which remembers with whom it registered first
+        until("neither by the next agent", lambda: "kubelet has just started" in b.status().get("condition", {}).get("message", ""))
+        b.kubelet.ask("set", podresources="normal")
+        until("the pod is seen again", lambda: "ml/train" in b.condition()["message"])
+        same((b.resets(), b.labels()[STATE]), (resets, "waiting-busy"), "never touched")
+        b.kubelet.ask("release", pod="ml/train")
+        b.wait_state("on", seconds=40)
+
+
+def in_a_cluster_the_own_pod_tells_when_kubelet_knows_all():
+    with Bench("h100-pcie", pods=True) as b:
+        b.extra_env = {"CCNODE_DAEMONSET": "kube-system/ccnode"}
+        pod_api(b, "kube-system", "ccnode-x7k2p")
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        b.kubelet.ask("wait", resource="nvidia.com/GH100_H100_PCIE", allocatable=1)
+        b.kubelet.ask("allocate", resource="nvidia.com/GH100_H100_PCIE", pod="ml/train")
+        b.label(MODE, "on")
+        b.wait_state("waiting-busy", ready="false")
+        resets = b.resets()
+        b.kubelet.ask("set", podresources="starting")
+        b.kubelet.ask("restart", kill=True)
+        until("the list is not believed", lambda: "kubelet has just started" in b.condition()["message"])
+        same(b.resets(), resets, "not touched")
+        b.kubelet.ask("release", pod="ml/train")
+        b.kubelet.ask("set", podresources="normal")
+        began = time.monotonic()
+        b.wait_state("on", ready="true")
+        assert time.monotonic() - began < 15, "no need to wait until kubelet has run for a while"
+
+
 if __name__ == "__main__":
     run(a_held_gpu_holds_up_only_itself_and_the_holder_is_named, a_holder_is_seen_although_a_look_is_under_way,
-        registers_of_a_device_in_use_are_not_read, an_offered_device_is_not_opened_to_verify_it, every_kind_of_holder_is_seen, ppcie_waits_for_all, a_pod_is_waited_for, a_wrong_socket_of_kubelet_is_told_and_nothing_is_reset,
-        restart_with_a_held_gpu_believes_the_journal,
-        policy_fail_reports_and_recovers, policy_evict_evicts_once_and_obeys_budgets,
-        a_pod_that_does_not_leave_is_told, nobody_is_evicted_for_what_cannot_be, the_lease_comes_before_eviction,
-        a_pod_that_comes_at_the_last_moment_wins)
+        registers_of_a_device_in_use_are_not_read, an_offered_device_is_not_opened_to_verify_it, every_kind_of_holder_is_seen,
+        ppcie_waits_for_all, a_pod_is_waited_for, a_wrong_socket_of_kubelet_is_told_and_nothing_is_reset,
+        a_kubelet_that_has_just_started_is_not_believed, in_a_cluster_the_own_pod_tells_when_kubelet_knows_all,
+        restart_with_a_held_gpu_believes_the_journal, policy_fail_reports_and_recovers,
+        policy_evict_evicts_once_and_obeys_budgets, a_pod_that_does_not_leave_is_told, nobody_is_evicted_for_what_cannot_be,
+        the_lease_comes_before_eviction, a_pod_that_comes_at_the_last_moment_wins)

@@ -17,6 +17,7 @@ MODES = {
     "garbage": "bytes that are no message of this kind",
     "cut": "a length prefix that promises more than comes",
     "stall": "no answer",
+    "starting": "List of no pod at all, as before the API server's pods have come",
 }
 _PREFIX = "/v1.PodResourcesLister/"
 
@@ -78,7 +79,7 @@ class PodResources:
             for (namespace, pod), containers in pods.items()]
 
     def _list(self, mode):
-        pods = self._pods()
+        pods = [] if mode == "starting" else self._pods()
         if mode in ("huge", "oversize"):
             size = (16 << 20) - (1 << 16) if mode == "huge" else (16 << 20) + (1 << 16)
             filler = [{"name": f"filler-{i}-" + "x" * 4000, "namespace": "default", "containers": []} for i in range(size // 4030)]
