@@ -1,6 +1,7 @@
 #include "base/dir_watch.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <unistd.h>
@@ -12,18 +13,40 @@ struct dir_watch {
     const struct host *host;
     void (*on_change)(void *arg);
     void *arg;
+    bool (*is_noise)(const char *name);
     int fd; /* -1 = not had yet */
     struct loop_fd *source;
 };
+
+/* Events about the directory itself, and lost ones (IN_Q_OVERFLOW), have no name. */
+static bool is_news(const struct dir_watch *watch, const char *buf, size_t n)
+{
+    for (size_t at = 0; at + sizeof(struct inotify_event) <= n;) {
+        struct inotify_event event;
+        memcpy(&event, buf + at, sizeof event);
+        at += sizeof event;
+        if (event.len > n - at || event.len == 0 || !watch->is_noise || !watch->is_noise(buf + at))
+            return true;
+        at += event.len;
+    }
+    return false;
+}
 
 static void on_inotify(void *arg, int fd, uint32_t events)
 {
     struct dir_watch *watch = arg;
     char buf[4096] __attribute__((aligned(8)));
+    bool news = false;
     (void)events;
-    while (read(fd, buf, sizeof buf) > 0) {
-    }
-    watch->on_change(watch->arg);
+    for (ssize_t n; (n = read(fd, buf, sizeof buf)) > 0;)
+        news = is_news(watch, buf, (size_t)n) || news;
+    if (news)
+        watch->on_change(watch->arg);
+}
+
+void dir_watch_ignore(struct dir_watch *watch, bool (*is_noise)(const char *name))
+{
+    watch->is_noise = is_noise;
 }
 
 struct dir_watch *dir_watch_new(struct loop *loop, const struct host *host,

@@ -16,6 +16,8 @@ struct dir_watch;
 struct dir_watch *dir_watch_new(struct loop *loop, const struct host *host,
                                 void (*on_change)(void *arg), void *arg);
 void dir_watch_free(struct dir_watch *watch); /* accepts NULL */
+/* dir_watch_ignore() - files whose coming, going and changing is nobody's business; a name as in the directory */
+void dir_watch_ignore(struct dir_watch *watch, bool (*is_noise)(const char *name));
 /* dir_watch_add() - one that is watched already stays watched. Return: whether it is. */
 bool dir_watch_add(struct dir_watch *watch, const char *dir);
 

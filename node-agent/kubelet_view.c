@@ -182,6 +182,12 @@ static void look_in(struct kubelet_view *view, int64_t delay_ms)
     view->timer = loop_add_timer(view->options.loop, delay_ms, on_due, view);
 }
 
+/* Kubelet writes its checkpoint there at every list and allocation, of whatever plugin. */
+static bool is_checkpoint(const char *name)
+{
+    return *name == '.' || strncmp(name, "kubelet_internal_checkpoint", 27) == 0;
+}
+
 static void on_directory(void *arg)
 {
     struct kubelet_view *view = arg;
@@ -204,6 +210,7 @@ struct kubelet_view *kubelet_view_new(const struct kubelet_view_options *options
     view->socket = xstrdup("");
     view->directory = xstrdup("");
     view->watch = dir_watch_new(view->options.loop, view->options.host, on_directory, view);
+    dir_watch_ignore(view->watch, is_checkpoint);
     return view;
 }
 

@@ -24,8 +24,9 @@ struct item {
     int numa_node;
     int iommu_group;
     char cdev[24];
-    int dir_fd; /* O_PATH of its sysfs directory: the last check before it is given away */
-    bool idle;  /* at the last look nobody had it */
+    int dir_fd;    /* O_PATH of its sysfs directory: the last check before it is given away */
+    int enable_fd; /* of its attribute "enable", opened by the first Allocate */
+    bool idle;     /* at the last look nobody had it */
     bool is_switch;
     bool healthy;
     bool objection;  /* as wanted, and yet not healthy: the reason is news */
@@ -68,14 +69,15 @@ static const struct item *find_const(const struct serving *serving, const char *
 /* Reading one attribute neither wakes the device nor gets in anybody's way, as opening its group would. Whose process it is
  * needs a search: so it counts only when nobody had it at the last look. The VM of a pod that has just ended may still be
  * closing it, and the next pod's VM is simply tried again by kubelet. */
-static bool is_open(const struct item *item)
+static bool is_open(struct item *item)
 {
     char count = '0'; /* its first digit */
-    AUTO_CLOSE int fd = openat(item->dir_fd, "enable", O_RDONLY | O_CLOEXEC);
-    return fd >= 0 && read(fd, &count, 1) == 1 && count != '0';
+    if (item->enable_fd < 0)
+        item->enable_fd = openat(item->dir_fd, "enable", O_RDONLY | O_CLOEXEC);
+    return item->enable_fd >= 0 && pread(item->enable_fd, &count, 1, 0) == 1 && count != '0';
 }
 
-static bool is_still_good(const struct serving *serving, const struct item *item, char *why)
+static bool is_still_good(const struct serving *serving, struct item *item, char *why)
 {
     char link[128];
     ssize_t n = item->dir_fd < 0 ? -1 : readlinkat(item->dir_fd, "driver", link, sizeof link - 1);
@@ -104,7 +106,7 @@ static bool may_allocate(void *arg, const char *resource, const char *id, char w
     struct serving *serving = arg;
     bool found = false;
     for (size_t i = 0; i < serving->n; i++) {
-        const struct item *item = &serving->items[i];
+        struct item *item = &serving->items[i];
         if (strcmp(item->id, id) != 0 || strcmp(item->resource, resource) != 0)
             continue;
         found = true;
@@ -141,7 +143,9 @@ static void close_item(struct item *item)
 {
     if (item->dir_fd >= 0)
         (void)close(item->dir_fd);
-    item->dir_fd = -1;
+    if (item->enable_fd >= 0)
+        (void)close(item->enable_fd);
+    item->dir_fd = item->enable_fd = -1;
 }
 
 void serving_free(struct serving *serving)
@@ -297,7 +301,7 @@ static size_t make_items(struct serving *serving, const struct config *config,
         if (!belongs_in_list(intent, seen, i))
             continue;
         struct item *item = &items[n++];
-        *item = (struct item){.dir_fd = -1};
+        *item = (struct item){.dir_fd = -1, .enable_fd = -1};
         fill_item(serving, config, seen, item);
         (void)snprintf(item->partition, sizeof item->partition, "%s",
                        partitions[i] ? partitions[i] : "");

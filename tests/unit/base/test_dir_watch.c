@@ -45,6 +45,11 @@ static void put(const char *dir, const char *name)
     assert_int_equal(fs_replace(&host, dir, name, "x", 1, 0644, false, &err), 0);
 }
 
+static bool is_noise(const char *name)
+{
+    return strstr(name, "noise"); /* and its temporary file */
+}
+
 static void changes_are_told(void **state)
 {
     (void)state;
@@ -70,6 +75,15 @@ static void changes_are_told(void **state)
     assert_int_equal(fs_remove(&host, "/b", "one", &err), 1);
     loop_run_once(loop, 1000);
     assert_int_equal(changes, 2);
+    dir_watch_ignore(watch, is_noise);
+    put("/a", "noise");
+    loop_run_once(loop, 100);
+    assert_int_equal(changes, 2);
+    put("/a", "noise");
+    put("/a", "newer");
+    loop_run_once(loop, 1000);
+    assert_int_equal(changes, 3);
+    changes = 2;
     dir_watch_free(watch);
     put("/a", "three");
     loop_run_once(loop, 0);
