@@ -24,6 +24,9 @@
  * stream of an older registration of the same resource ends (that of the instance that we replace); it ends within
  * the grace period of a pod. Sending the same list again is harmless and puts it right. */
 static const int refresh_after_ms[] = {2000, 30000, 150000};
+/* Kubelet takes a list also from a plugin whose resource another one has registered: it would hide that one, who gets the
+ * pods all the same. So whoever has made a socket is looked at first (kubelet_view.c: within 3 s). */
+#define NEIGHBOUR_MS 5000
 
 static void tell(const struct endpoint *e, enum dp_event_kind kind, const char *text)
 {
@@ -80,6 +83,7 @@ static void registered(struct endpoint *e)
     e->retry_at_ms = 0;
     e->registered_at_ms = loop_now_ms(e->loop);
     e->refreshes = 0;
+    e->put_off = false;
     e->refresh_at_ms = e->registered_at_ms + refresh_after_ms[0];
     e->replan(e->arg);
     tell(e, DP_REGISTERED, "");
@@ -390,6 +394,15 @@ void endpoint_kubelet_changed(struct endpoint *e)
         e->retry_at_ms = 0;
 }
 
+void endpoint_neighbour_came(struct endpoint *e)
+{
+    int64_t after_ms = loop_now_ms(e->loop) + NEIGHBOUR_MS;
+    if (e->put_off || e->refresh_at_ms == 0 || e->refresh_at_ms > after_ms)
+        return;
+    e->put_off = true;
+    e->refresh_at_ms = after_ms;
+}
+
 int64_t endpoint_due_ms(const struct endpoint *e)
 {
     if (e->gone)
@@ -404,6 +417,7 @@ void endpoint_tick(struct endpoint *e, int64_t now_ms, int retry_absent_ms)
     if (e->refresh_at_ms && e->refresh_at_ms <= now_ms) {
         send_list(e, e->offer);
         e->refreshes++;
+        e->put_off = false;
         e->refresh_at_ms = e->refreshes < ARRAY_LEN(refresh_after_ms)
                                ? now_ms + refresh_after_ms[e->refreshes]
                                : 0;

@@ -45,7 +45,8 @@ struct endpoint {
     int64_t retry_at_ms;   /* 0: nothing planned */
     int64_t refresh_at_ms; /* 0: nothing planned */
     unsigned refreshes;
-    bool marked; /* for whoever goes through all of them while callbacks change the list */
+    bool put_off; /* the next refresh, once: neighbours that come and go must not hold it up */
+    bool marked;  /* for whoever goes through all of them while callbacks change the list */
     struct loop_timer *end_timer;
     void (*replan)(void *arg);                          /* endpoint_due_ms() has changed */
     void (*gone)(void *arg, struct endpoint *endpoint); /* set: ending */
@@ -64,6 +65,8 @@ void endpoint_check(struct endpoint *e, int retry_absent_ms);
 void endpoint_register_again(struct endpoint *e, const char *why, int retry_absent_ms);
 /* endpoint_kubelet_changed() - kubelet.sock came or went: waiting is over */
 void endpoint_kubelet_changed(struct endpoint *e);
+/* endpoint_neighbour_came() - another plugin has made its socket */
+void endpoint_neighbour_came(struct endpoint *e);
 /* endpoint_tick() - the planned time has come */
 void endpoint_tick(struct endpoint *e, int64_t now_ms, int retry_absent_ms);
 int64_t endpoint_due_ms(const struct endpoint *e); /* 0: nothing planned */

@@ -2,7 +2,9 @@
 #include "device-plugin/device_plugin.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/auto.h"
 #include "device-plugin/endpoint.h"
@@ -77,16 +79,31 @@ static void tick(void *arg)
     plan(dp);
 }
 
+/* A socket that is neither ours nor kubelet's, and is there: not kubelet's checkpoint, which is written all the time. */
+static bool is_neighbour(const struct dp *dp, const char *name)
+{
+    struct err ignored = ERR_INIT;
+    struct stat st;
+    if (!name || strncmp(name, "ccnode-", 7) == 0 || strcmp(name, "kubelet.sock") == 0)
+        return false;
+    AUTO_CLOSE int dir_fd = host_open_dir(dp->options.host, dp->options.directory, &ignored);
+    return dir_fd >= 0 && fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+           S_ISSOCK(st.st_mode);
+}
+
 /* A file came or went. */
 static void changed(void *arg, const char *name)
 {
     struct dp *dp = arg;
     bool kubelet = !name || strcmp(name, "kubelet.sock") == 0;
+    bool neighbour = is_neighbour(dp, name);
     int retry = absent_ms(dp);
     mark_all(dp);
     for (struct endpoint *e = next_marked(dp); e; e = next_marked(dp)) {
         if (kubelet)
             endpoint_kubelet_changed(e);
+        if (neighbour)
+            endpoint_neighbour_came(e);
         if (kubelet || strcmp(name, e->socket) == 0)
             endpoint_check(e, retry);
     }
