@@ -83,8 +83,12 @@ static void release_if_done(int vfio)
     if (done)
         h->used = false;
     (void)pthread_mutex_unlock(&mutex);
-    if (done)
-        model_vfio_close(trap_model, h->hw, getpid());
+    if (!done)
+        return;
+    int hw = h->hw;
+    model_vfio_close(trap_model, hw, getpid());
+    if (model_vfio_opens(trap_model, hw) == 0)
+        (void)wait_ready(hw); /* the last close() resets, and returns when that is over */
 }
 
 void vfio_unmapped(int vfio)
