@@ -93,8 +93,11 @@ class Story:
         self.live.arm()
         began = time.monotonic()
         self.stage.start_agent()
-        self.live.follow(lambda: self.is_settled("off", "false", "NotConfidential") and self.sight.offered(), 30,
-                         "the agent has registered its devices with kubelet and labelled the node")
+
+        def is_up():
+            return (self.is_settled("off", "false", "NotConfidential") and self.sight.offered() and
+                    set(self.sight.devices()) == set(self.stage.hardware("modes")))  # its status file comes last
+        self.live.follow(is_up, 30, "the agent has registered its devices with kubelet and labelled the node")
         registered = max(entry["time"] for entry in self.stage.kubelet("log")["log"] if entry["what"] == "register")
         started = time.time() - (time.monotonic() - began)
         self.figure("start of the agent → registered with kubelet", f"{registered - started:.2f} s")
