@@ -88,7 +88,7 @@ def an_answer_that_never_comes():
         crashes = Crashes(b, ("off", "on"))
         crashes.settle()
         for skip in (1, 2, 3, 4, 5) if ALL else (1, 3):
-            b.api.ctl("fault", "stall", "--verb", "patch", "--skip", str(skip), "--commit", "--times", "1")
+            b.api.ctl("fault", "stall", "--agent", "ccnode-agent*", "--verb", "patch", "--skip", str(skip), "--commit", "--times", "1")
             mode = crashes.next_order()
             b.start_agent(wait=False)
             time.sleep(0.7)
