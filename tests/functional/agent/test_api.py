@@ -173,4 +173,4 @@ def a_node_that_is_registered_late():
 if __name__ == "__main__":
     run(no_fault_of_the_server_loses_an_order, other_writers_do_not_confuse_the_labels,
         a_foreign_value_of_our_label_is_put_right, an_invalid_label_touches_nothing, on_off_on_is_one_change_and_one_more,
-        per_device_modes, without_api_server_the_last_orders_hold, a_node_that_is_registered_late)
+        per_device_modes, without_api_server_the_last_orders_hold, a_node_that_is_registered_late, at_once=3)

@@ -250,5 +250,5 @@ def cpu_seconds(b):
 
 
 if __name__ == "__main__":
-    run(label_and_annotation_values, configuration_files, who_uses_what_is_not_known, answers_of_the_device, garbage_on_sockets,
-        a_host_that_cannot_be_looked_at, a_host_that_is_hidden_for_a_while)
+    run(a_host_that_cannot_be_looked_at, a_host_that_is_hidden_for_a_while, answers_of_the_device, garbage_on_sockets,
+        who_uses_what_is_not_known, label_and_annotation_values, configuration_files, at_once=4)

@@ -386,10 +386,10 @@ def in_a_cluster_the_own_pod_tells_when_kubelet_knows_all():
 
 
 if __name__ == "__main__":
-    run(a_held_gpu_holds_up_only_itself_and_the_holder_is_named, a_holder_is_seen_although_a_look_is_under_way,
-        registers_of_a_device_in_use_are_not_read, an_offered_device_is_not_opened_to_verify_it, every_kind_of_holder_is_seen,
-        ppcie_waits_for_all, a_pod_is_waited_for, a_wrong_socket_of_kubelet_is_told_and_nothing_is_reset,
-        a_kubelet_that_has_just_started_is_not_believed, in_a_cluster_the_own_pod_tells_when_kubelet_knows_all,
-        restart_with_a_held_gpu_believes_the_journal, policy_fail_reports_and_recovers,
-        policy_evict_evicts_once_and_obeys_budgets, a_pod_that_does_not_leave_is_told, nobody_is_evicted_for_what_cannot_be,
-        the_lease_comes_before_eviction, a_pod_that_comes_at_the_last_moment_wins)
+    run(an_offered_device_is_not_opened_to_verify_it, registers_of_a_device_in_use_are_not_read, the_lease_comes_before_eviction,
+        a_held_gpu_holds_up_only_itself_and_the_holder_is_named, a_holder_is_seen_although_a_look_is_under_way,
+        every_kind_of_holder_is_seen, ppcie_waits_for_all, a_pod_is_waited_for,
+        a_wrong_socket_of_kubelet_is_told_and_nothing_is_reset, a_kubelet_that_has_just_started_is_not_believed,
+        in_a_cluster_the_own_pod_tells_when_kubelet_knows_all, restart_with_a_held_gpu_believes_the_journal,
+        policy_fail_reports_and_recovers, policy_evict_evicts_once_and_obeys_budgets, a_pod_that_does_not_leave_is_told,
+        nobody_is_evicted_for_what_cannot_be, a_pod_that_comes_at_the_last_moment_wins, at_once=3)

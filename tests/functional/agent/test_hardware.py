@@ -314,10 +314,9 @@ def container_hands_back_and_takes_again():
 
 
 if __name__ == "__main__":
-    tests = [a_mute_gpu, a_dead_gpu, a_gpu_whose_reset_fails, a_gpu_that_forgets_its_mode, a_failing_gpu_does_not_make_the_others_flap, repaired_by_hand,
-             tried_at_once_after_a_restart, hold_all_withdraws_all,
-             ppcie_failure_before_the_reset_puts_all_back, an_unbind_that_never_ends_before_ppcie_puts_all_back, a_mode_changed_by_somebody_else_is_put_right,
-             a_rebound_gpu_comes_back, a_dead_gpu_is_reset_by_its_bridge, a_dead_gpu_is_looked_for_again, unplugged_and_plugged_without_a_restart, unplugged_while_bound_to_nothing,
-             gpus_bound_later_than_we_start, a_vfio_node_that_goes_and_comes,
-             container_hands_back_and_takes_again]
-    run(*tests)
+    run(an_unbind_that_never_ends_before_ppcie_puts_all_back, ppcie_failure_before_the_reset_puts_all_back, a_mute_gpu,
+        tried_at_once_after_a_restart, repaired_by_hand, a_dead_gpu_is_looked_for_again, a_failing_gpu_does_not_make_the_others_flap,
+        a_mode_changed_by_somebody_else_is_put_right, unplugged_and_plugged_without_a_restart, unplugged_while_bound_to_nothing,
+        a_dead_gpu, a_gpu_whose_reset_fails, a_gpu_that_forgets_its_mode, hold_all_withdraws_all, a_rebound_gpu_comes_back,
+        a_dead_gpu_is_reset_by_its_bridge, gpus_bound_later_than_we_start, a_vfio_node_that_goes_and_comes,
+        container_hands_back_and_takes_again, at_once=4)

@@ -282,8 +282,8 @@ def the_plugin_is_switched_off_and_on():
 
 
 if __name__ == "__main__":
-    run(the_plugin_is_switched_off_and_on, an_index_stays_with_its_gpu, a_kubelet_that_starts_later, a_kubelet_that_restarts,
-        allocations_are_checked,
+    run(allocations_are_checked, changes_take_turns_by_lease, we_stand_back_from_duties_of_the_gpu_operator,
+        the_plugin_is_switched_off_and_on, an_index_stays_with_its_gpu, a_kubelet_that_starts_later, a_kubelet_that_restarts,
         four_models_and_a_gpu_without_cc, several_models_under_one_alias, aliases_and_numbers,
-        a_held_gpu_is_not_given_twice_under_a_new_name, we_stand_back_from_duties_of_the_gpu_operator,
-        a_cluster_policy_holds_while_nobody_answers, a_default_waits_for_the_cluster_policy, changes_take_turns_by_lease)
+        a_held_gpu_is_not_given_twice_under_a_new_name, a_cluster_policy_holds_while_nobody_answers,
+        a_default_waits_for_the_cluster_policy, at_once=3)

@@ -104,5 +104,5 @@ def wedged_until_it_is_taken_from_the_bus():
 
 
 if __name__ == "__main__":
-    run(opened_before_it_is_offered_again, not_when_it_is_not_wanted, not_where_vfio_may_not_be_opened,
-        wedged_until_it_is_reset, wedged_until_it_is_taken_from_the_bus)
+    run(wedged_until_it_is_reset, opened_before_it_is_offered_again, not_where_vfio_may_not_be_opened,
+        wedged_until_it_is_taken_from_the_bus, not_when_it_is_not_wanted, at_once=3)

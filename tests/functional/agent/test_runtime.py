@@ -151,4 +151,5 @@ def a_runtime_that_does_not_answer_at_first():
 
 
 if __name__ == "__main__":
-    run(a_runtime_that_does_not_answer_at_first, the_pod_of_a_holder_that_kubelet_does_not_list, the_usual_socket_and_a_kubelet_that_registers_again, every_kind_of_runtime)
+    run(every_kind_of_runtime, a_runtime_that_does_not_answer_at_first, the_usual_socket_and_a_kubelet_that_registers_again,
+        the_pod_of_a_holder_that_kubelet_does_not_list, at_once=4)

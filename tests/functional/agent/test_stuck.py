@@ -193,5 +193,5 @@ def asked_to_end_between_remove_and_scan():
 
 
 if __name__ == "__main__":
-    run(a_restart_while_a_reset_hangs, a_restart_while_an_unbind_blocks, an_overdue_worker_is_abandoned,
-        in_use_by_nobody_that_can_be_found, killed_between_remove_and_scan, asked_to_end_between_remove_and_scan)
+    run(an_overdue_worker_is_abandoned, a_restart_while_a_reset_hangs, a_restart_while_an_unbind_blocks,
+        in_use_by_nobody_that_can_be_found, killed_between_remove_and_scan, asked_to_end_between_remove_and_scan, at_once=3)

@@ -397,4 +397,5 @@ if __name__ == "__main__":
          without_iommu_binding_is_refused, missing_vfio_driver_is_loaded, resets_that_fail,
          a_step_has_its_own_time_with_the_firmware, dead_devices_are_not_reset,
          broken_devices_are_answers, devices_that_vanish, surprise_removal_while_it_works, signals_do_not_cut_a_step,
-         lockdown_is_worked_around_through_vfio, a_refused_mapping_names_causes_and_cures, slow_sleepers] if not only or t.__name__ in only])
+         lockdown_is_worked_around_through_vfio, a_refused_mapping_names_causes_and_cures, slow_sleepers] if not only or t.__name__ in only],
+        at_once=4)

@@ -5,6 +5,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../lib"))
+from together import all_pass  # noqa: E402
 
 BUILD = os.environ.get("CCNODE_BUILD", "build")
 SIM = os.environ.get("CCNODE_SIM", os.path.join(BUILD, "bin", "ccnode-sim"))
@@ -113,17 +117,19 @@ def same(got, want, what=""):
     assert got == want, f"{what}: {got!r}, not {want!r}"
 
 
-def run(tests):
+def passes(test):
+    try:
+        test()
+        print(f"ok   {test.__name__}", flush=True)
+        return True
+    except Exception as e:  # noqa: BLE001 - a report for people
+        traceback.print_exc()
+        print(f"FAIL {test.__name__}: {e}", flush=True)
+        return False
+
+
+def run(tests, at_once=1):
     """Every test function on its own; all are run, the exit status tells."""
     need_fuse()
-    bad = 0
-    for test in tests:
-        try:
-            test()
-            print(f"ok   {test.__name__}", flush=True)
-        except Exception as e:  # noqa: BLE001 - a report for people
-            import traceback
-            traceback.print_exc()
-            print(f"FAIL {test.__name__}: {e}", flush=True)
-            bad += 1
-    sys.exit(1 if bad else 0)
+    good = all_pass(tests, passes, at_once) if at_once > 1 else all([passes(t) for t in tests])
+    sys.exit(0 if good else 1)
