@@ -5,7 +5,7 @@
 #   ccn_test(NAME SOURCES … LIBS …)        one cmocka executable, label "unit"
 #   ccn_fuzz(NAME SOURCES … LIBS …)        LLVMFuzzerTestOneInput; built with libFuzzer in the fuzz preset, and
 #                                          always as a replay program that runs tests/fuzz/corpus/NAME, label "replay"
-#   ccn_functional(NAME COMMAND …  [TIMEOUT s] [LABEL label])   a program run against real binaries; exit 77 = skipped
+#   ccn_functional(NAME COMMAND …  [TIMEOUT s] [COST s] [LABEL label])   a program run against real binaries; exit 77 = skipped
 #   ccn_proto(TARGET FILE.proto)            messages for protobuf-c as a library of generated code
 
 add_library(ccn_plain INTERFACE)
@@ -76,7 +76,7 @@ function(ccn_fuzz name)
 endfunction()
 
 function(ccn_functional name)
-  cmake_parse_arguments(T "" "TIMEOUT;LABEL" "COMMAND" ${ARGN})
+  cmake_parse_arguments(T "" "TIMEOUT;COST;LABEL" "COMMAND" ${ARGN})
   if(NOT T_LABEL)
     set(T_LABEL functional)
   endif()
@@ -86,6 +86,9 @@ function(ccn_functional name)
   add_test(NAME ${T_LABEL}/${name} COMMAND ${T_COMMAND})
   set_tests_properties(${T_LABEL}/${name} PROPERTIES LABELS ${T_LABEL} TIMEOUT ${T_TIMEOUT}
     SKIP_RETURN_CODE 77 ENVIRONMENT "${CCN_TEST_ENV}")
+  if(T_COST) # the seconds it takes: the long ones start first, also when none has been measured yet
+    set_tests_properties(${T_LABEL}/${name} PROPERTIES COST ${T_COST})
+  endif()
 endfunction()
 
 # generated code: without our warnings

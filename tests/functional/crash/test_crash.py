@@ -29,6 +29,7 @@ import truth  # noqa: E402
 
 LIBRARY = os.path.join(BUILD, "lib/libcrashpoint.so")
 ROUND = ("on", "devtools", "ppcie", "off")
+BRIEF = {"h100-pcie": 16, "hgx-h100": 8}  # points in all, when nobody has said how long
 # how many points of a kind for each mode; all: each one, with one of its victims
 SAMPLE = {"h100-pcie": {"register": 2, "file": 2, "sysfs": sys.maxsize, "api": sys.maxsize},
           "hgx-h100": {"register": 1, "file": 1, "sysfs": 1, "api": 1}}
@@ -280,12 +281,12 @@ def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog="""
 environment:
   CCNODE_CRASH_SEED=N     which points are drawn (default: a new one each time; it is printed)
-  CCNODE_CRASH_SECONDS=N  after the sample more points until that time is over
+  CCNODE_CRASH_SECONDS=N  a larger sample, and after it more points until that time is over (default: a few points only)
   CCNODE_CRASH_ALL=1      every point, in the order of the seed: one to two hours for h100-pcie, a day for hgx-h100
 """)
     p.add_argument("profile", nargs="?", choices=sorted(SAMPLE), default="h100-pcie")
-    p.add_argument("--sample", type=int, metavar="N", help="that many points (default: on h100-pcie every write to sysfs and to the API "
-                   "server and a sample of the register accesses and file operations, on hgx-h100 a sample of all)")
+    p.add_argument("--sample", type=int, metavar="N", help="that many points (default, with CCNODE_CRASH_SECONDS: on h100-pcie every write to sysfs and to the "
+                   "API server and a sample of the register accesses and file operations, on hgx-h100 a sample of all)")
     p.add_argument("--point", action="append", metavar="MODE:KIND:N:VICTIM",
                    help="only this one, for example on:register:123:agent; kinds and victims: "
                    + "; ".join(f"{k.name} {', '.join(k.victims)}" for k in KINDS.values()))
@@ -315,8 +316,10 @@ def main():
                 queues[mode].append((kind, int(n), victim))
         elif options.sample:
             queues = first(queues, options.sample)
-        elif not os.environ.get("CCNODE_CRASH_ALL"):
+        elif os.environ.get("CCNODE_CRASH_SECONDS"):
             queues, rest = sample(queues, SAMPLE[options.profile])
+        elif not os.environ.get("CCNODE_CRASH_ALL"):
+            queues = first(queues, BRIEF[options.profile])
         walk(b, queues, choice, options, done)
         if rest:
             walk(b, rest, choice, options, done, deadline)
