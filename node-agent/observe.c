@@ -381,8 +381,10 @@ void observe_quarantine(const struct workers *workers, struct memory *memory,
     *d->error = '\0';
 }
 
+/* @users_known: what somebody had is still his while it is not known who has what, as when kubelet restarts: the device
+ * must not be withdrawn then, or kubelet refuses the pod that has it. */
 static void know(struct memory *memory, const struct journal *journal, const char *boot_id,
-                 struct observed_device *d)
+                 bool users_known, struct observed_device *d)
 {
     struct memory_device *m = memory_put(memory, &d->dev);
     if (!m)
@@ -393,7 +395,7 @@ static void know(struct memory *memory, const struct journal *journal, const cha
     d->report = m->report;
     m->released = m->released || d->n_holders > 0 || d->n_pods > 0;
     d->released = m->released;
-    if (d->n_holders > 0 || d->n_pods > 0) {
+    if (d->n_holders > 0 || d->n_pods > 0 || (m->was_held && !users_known)) {
         m->was_held = true;
         m->busy_tries = 0;
         enum cc_mode mode = journal_verified_mode(journal, &d->dev, boot_id);
@@ -459,7 +461,8 @@ static int observe(const struct workers *workers, const struct host *host, struc
     forget_absent(memory, ret);
     name_unlisted(host, memory, ret);
     for (size_t i = 0; i < ret->n; i++) {
-        know(memory, journal, ret->boot_id, &ret->devices[i]);
+        know(memory, journal, ret->boot_id, ret->holders_known && ret->pods_known,
+             &ret->devices[i]);
         observe_quarantine(workers, memory, &ret->devices[i]);
     }
     return 0;

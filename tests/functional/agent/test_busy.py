@@ -363,6 +363,24 @@ def a_kubelet_that_has_just_started_is_not_believed():
         b.wait_state("on", seconds=40)
 
 
+def a_held_device_stays_offered_while_kubelet_restarts():
+    """Kubelet admits its pods anew then, and refuses those whose device is unhealthy at that moment."""
+    with Bench("h100-pcie", config='mode: { default: "on" }\n') as b:
+        b.start_agent()
+        b.wait_state("on", ready="true")
+        b.kubelet.ask("wait", resource="nvidia.com/GH100_H100_PCIE", allocatable=1)
+        b.kubelet.ask("allocate", resource="nvidia.com/GH100_H100_PCIE", pod="ml/train")
+        until("the pod is seen", lambda: "ml/train" in str(b.status()["devices"]))
+        b.kubelet.ask("stop")
+        time.sleep(6)  # who has a device that is in use is looked at every 5 s: in vain
+        began = time.time()
+        b.kubelet.ask("start")
+        b.kubelet.ask("wait", resource="nvidia.com/GH100_H100_PCIE", allocatable=1)
+        lists = [e["devices"] for e in b.kubelet.ask("log", since=began, what="list")["log"]]
+        same({h for l in lists for h in l.values()}, {"Healthy"}, lists)
+        same((b.labels()[STATE], b.resets()[GPU]), ("on", 1))
+
+
 def in_a_cluster_the_own_pod_tells_when_kubelet_knows_all():
     with Bench("h100-pcie", pods=True) as b:
         b.extra_env = {"CCNODE_DAEMONSET": "kube-system/ccnode"}
