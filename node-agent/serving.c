@@ -9,6 +9,8 @@
 #include "cdi/cdi.h"
 #include "node-agent/naming.h"
 
+#define CLOSED_MS 1000 /* so long a look at Allocate counts */
+
 /* One device in the list of its resource. */
 struct item {
     char bdf[BDF_SIZE];
@@ -24,9 +26,10 @@ struct item {
     int numa_node;
     int iommu_group;
     char cdev[24];
-    int dir_fd;    /* O_PATH of its sysfs directory: the last check before it is given away */
-    int enable_fd; /* of its attribute "enable", opened by the first Allocate */
-    bool idle;     /* at the last look nobody had it */
+    int dir_fd;        /* O_PATH of its sysfs directory: the last check before it is given away */
+    int enable_fd;     /* of its attribute "enable", opened by the first Allocate */
+    int64_t closed_ms; /* when nobody had opened it; 0 = not looked */
+    bool idle;         /* at the last look nobody had it */
     bool is_switch;
     bool healthy;
     bool objection;  /* as wanted, and yet not healthy: the reason is news */
@@ -69,12 +72,17 @@ static const struct item *find_const(const struct serving *serving, const char *
 /* Reading one attribute neither wakes the device nor gets in anybody's way, as opening its group would. Whose process it is
  * needs a search: so it counts only when nobody had it at the last look. The VM of a pod that has just ended may still be
  * closing it, and the next pod's VM is simply tried again by kubelet. */
-static bool is_open(struct item *item)
+static bool is_open(const struct serving *serving, struct item *item)
 {
     char count = '0'; /* its first digit */
+    int64_t now_ms = loop_now_ms(serving->options.loop);
+    if (item->closed_ms != 0 && now_ms - item->closed_ms < CLOSED_MS)
+        return false;
     if (item->enable_fd < 0)
         item->enable_fd = openat(item->dir_fd, "enable", O_RDONLY | O_CLOEXEC);
-    return item->enable_fd >= 0 && pread(item->enable_fd, &count, 1, 0) == 1 && count != '0';
+    bool open = item->enable_fd >= 0 && pread(item->enable_fd, &count, 1, 0) == 1 && count != '0';
+    item->closed_ms = open ? 0 : now_ms;
+    return open;
 }
 
 static bool is_still_good(const struct serving *serving, struct item *item, char *why)
@@ -93,7 +101,7 @@ static bool is_still_good(const struct serving *serving, struct item *item, char
                        item->bdf);
         return false;
     }
-    if (item->idle && is_open(item)) {
+    if (item->idle && is_open(serving, item)) {
         (void)snprintf(why, DP_MAX_REASON,
                        "%s is open in a process that kubelet did not give it to", item->bdf);
         return false;
