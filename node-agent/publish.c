@@ -448,7 +448,7 @@ void publish_derive(const struct publish_input *in, struct published *ret)
 {
     struct tally t = count(in);
     *ret = (struct published){
-        .decided = t.querying == 0 || *in->observed->stale,
+        .decided = t.querying == 0 || t.changing > 0 || *in->observed->stale,
         .vfio_ready = t.managed > 0 && t.all_bound && !in->intent->hands_off,
         .mode_ready = t.managed > 0 && t.all_verified && t.changing == 0 && t.failed == 0,
         .n_failed = t.failed,

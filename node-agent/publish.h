@@ -55,7 +55,9 @@ struct label_wish {
 };
 
 struct published {
-    bool decided; /* false: some mode is still being read; nothing is published yet */
+    /* false: some mode is still being read, and nothing is published yet; but where another device may be written to
+     * already that is said first */
+    bool decided;
     struct label_wish mode_state, ready_state, capable, present;
     char *status;        /* annotation; JSON array, the caller's: publish_done() */
     char cond_status[8]; /* True, False, Unknown */

@@ -262,6 +262,11 @@ static void nothing_is_said_before_it_is_known(void **state)
     node.devices[0].knowledge = KNOWN_NOT;
     derive("", "");
     assert_false(published.decided);
+    plan.devices[1].decision =
+        DECISION_CHANGE; /* it does not wait for the other one, nor do the labels */
+    expect("changing", "false", "False", "ChangingMode");
+    assert_true(published.decided);
+    plan.devices[1].decision = DECISION_IN_PLACE;
     node.devices[0].failures = 2;
     derive("", "");
     assert_true(published.decided); /* it could not be read: that is an answer */
