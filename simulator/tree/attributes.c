@@ -159,11 +159,23 @@ static unsigned piece(off_t at, size_t left)
     return at % 4 || left < 4 ? 2 : 4;
 }
 
+/* While Linux resets a device it lets no process see its configuration space half restored: pci_wait_cfg() in
+ * drivers/pci/access.c. Return: 0, or -ENODEV when it is gone. */
+static int wait_config(struct node *node)
+{
+    while (!node->gone && owner(node)->config_blocked)
+        tree_wait(0);
+    return node->gone ? -ENODEV : 0;
+}
+
 static ssize_t read_config(struct node *node, char *buf, size_t len, off_t at)
 {
     size_t done = 0;
     if (at >= TREE_PAGE)
         return 0;
+    int r = wait_config(node);
+    if (r < 0)
+        return r;
     if (len > (size_t)(TREE_PAGE - at))
         len = (size_t)(TREE_PAGE - at);
     while (done < len) {
@@ -183,6 +195,9 @@ static ssize_t write_config(struct node *node, const char *buf, size_t len, off_
         return -EPERM;
     if (at >= TREE_PAGE)
         return 0;
+    int r = wait_config(node);
+    if (r < 0)
+        return r;
     if (len > (size_t)(TREE_PAGE - at))
         len = (size_t)(TREE_PAGE - at);
     while (done < len) {
@@ -195,7 +210,8 @@ static ssize_t write_config(struct node *node, const char *buf, size_t len, off_
     }
     return (ssize_t)done;
 }
-static const struct node_ops config_ops = {.pread = read_config, .pwrite = write_config};
+static const struct node_ops config_ops = {
+    .pread = read_config, .pwrite = write_config, .waits = true};
 
 static const struct node_ops bar_ops = {.mappable = true}; /* read and write: EIO, as seen (6.2) */
 

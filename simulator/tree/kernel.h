@@ -52,6 +52,7 @@ struct pdev {
     struct driver *driver;
     char override[TREE_PAGE]; /* "" = none */
     bool locked;              /* the device lock */
+    bool config_blocked;      /* a reset runs: pci_cfg_access_lock() */
     /* power management */
     bool pm_auto, d3cold_allowed, enabled;
     enum power power;

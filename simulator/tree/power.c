@@ -164,8 +164,10 @@ static void *late_reset(void *arg)
     tree_lock();
     kernel_sleep_ms(EARLY_MS);
     pdev_lock(dev);
+    dev->config_blocked = true;
     if (dev->present)
         (void)real_reset(dev);
+    dev->config_blocked = false;
     pdev_unlock(dev);
     tree_unlock();
     return NULL;
@@ -197,7 +199,12 @@ static bool faulty_reset(struct pdev *dev, int *ret)
 int pdev_reset(struct pdev *dev)
 {
     int r = 0;
-    return faulty_reset(dev, &r) ? r : real_reset(dev);
+    dev->config_blocked = true;
+    if (!faulty_reset(dev, &r))
+        r = real_reset(dev);
+    dev->config_blocked = false;
+    tree_wake();
+    return r;
 }
 
 static int store_reset(struct node *node, const char *text)

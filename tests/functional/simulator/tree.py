@@ -135,6 +135,37 @@ def reset_values_and_methods():
         same(n.write(f"{GPU}/reset", "1"), "ENOTTY")
 
 
+def command(n):
+    with open(n.path(f"/sys/bus/pci/devices/{GPU}/config"), "rb", buffering=0) as f:
+        f.seek(4)
+        return int.from_bytes(f.read(2), "little")
+
+
+def configuration_space_waits_for_a_reset():
+    """pci_cfg_access_lock(): nobody sees it between the reset and the restoring of what it had lost"""
+    with Node("h100-pcie") as n:
+        n.write(f"{GPU}/enable", "1")
+        before = command(n)
+        assert before & 2, f"memory space is not enabled: {before:#x}"
+        for fault in ((), ("reset-early",)):
+            for f in fault:
+                n.ctl("fault", GPU, f)
+            reset, seen = n.background(f"{GPU}/reset", "1"), set()
+            end = time.monotonic() + 0.5
+            while reset.poll() is None or time.monotonic() < end:
+                seen.add(command(n))
+            same((seen, reset.wait()), ({before}, 0), f"COMMAND during a reset, {fault}")
+        n.ctl("clear", GPU)
+        n.ctl("fault", GPU, "reset-hangs")
+        reset = n.background(f"{GPU}/reset", "1")
+        time.sleep(0.1)
+        reader = subprocess.Popen(["head", "-c", "2", n.path(f"/sys/bus/pci/devices/{GPU}/config")], stdout=subprocess.PIPE)
+        time.sleep(0.1)
+        same((reader.poll(), n.read(f"{GPU}/vendor")), (None, "0x10de"), "waits, attributes do not")
+        n.ctl("clear", GPU)
+        same((reset.wait(10), reader.communicate(timeout=10)[0]), (0, b"\xde\x10"), "after the reset")
+
+
 def remove_and_rescan():
     with Node("h100-pcie", "--scale", "0") as n:
         group = n.group(GPU)
@@ -324,6 +355,6 @@ def scan_is_fast():
 
 if __name__ == "__main__":
     run([fresh_device, resource0_is_for_mmap_only, binding_and_power, new_id_takes_every_match,
-         reset_values_and_methods, remove_and_rescan, group_node_is_exclusive, two_functions_one_group,
+         reset_values_and_methods, configuration_space_waits_for_a_reset, remove_and_rescan, group_node_is_exclusive, two_functions_one_group,
          held_device_blocks, killed_holder_lets_go, nvidia_driver_and_nodes, without_iommu, plug_and_unplug,
          device_nodes_are_real, device_nodes_tell_inotify, scan_is_fast])
