@@ -199,11 +199,17 @@ def idle_and_allocate(seconds, calls):
         start(bench)
         switch(bench, "on")
         time.sleep(8)  # the agent gives back what only its start needed after five seconds
-        # the users are looked at every 30 s: the time takes in two of these looks at least
+        # the users are looked at every 60 s: the time takes in two of these looks at least
         idle = wakeups(bench, seconds)
         memory = resident_mib(bench.agent.pid)
         allocate = bench.kubelet.ctl("bench-allocate", GPU, str(calls))
         return memory, idle, allocate
+
+
+def echo():
+    """(CPU, round trip) in microseconds of a bare unix socket: what no gRPC can fall below here."""
+    answer = subprocess.run([os.path.join(rig.BIN, "node_echo")], stdout=subprocess.PIPE, text=True, check=True)
+    return tuple(map(float, answer.stdout.split()))
 
 
 def registered_again(runs):
