@@ -20,7 +20,7 @@
 #define FAREWELL_MS 500     /* kubelet is told; it may be away */
 #define EXPLAIN_MAX_MS 5000 /* for the API server, with --explain */
 #define SETTLED_MS 5000     /* after a start or change: looks, answers and registrations are over */
-#define UNUSED_MS 40000 /* longer than anything periodic waits (users are looked at every 30 s) */
+#define UNUSED_MS 70000 /* longer than anything periodic waits (users are looked at every 60 s) */
 
 /* Labels and annotations of the Node that matter. */
 static const char *const node_keys[] = {

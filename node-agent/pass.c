@@ -9,7 +9,7 @@
 
 #define FIRST_BUSY_POLL_MS 500 /* someone is waited for, and has just been found */
 #define HELD_POLL_MS 5000  /* devices are in use and nobody waits: their release is noticed then */
-#define IDLE_POLL_MS 30000 /* who uses what, when nothing is known to be used */
+#define IDLE_POLL_MS 60000 /* who uses what, when nothing is known to be used */
 #define LOOK_FAILED_MS 5000
 #define LOCKED_POLL_MS 2000 /* is the worker gone that keeps a device? A look at one file */
 #define KUBELET_PATIENCE_MS                                                                        \
