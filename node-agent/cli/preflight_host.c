@@ -169,16 +169,18 @@ static void check_kernel(struct preflight *p)
 {
     int major = 0, minor = 0;
     char *end = NULL;
-    major = (int)strtol(p->facts.kernel, &end, 10);
+    char release[64];
+    host_release(&p->cli->host, release, sizeof release);
+    major = (int)strtol(release, &end, 10);
     if (end && *end == '.')
         minor = (int)strtol(end + 1, NULL, 10);
     if (major == 0)
         check_add(p, "kernel", CHECK_SKIPPED, "", "the release is not known");
     else if (major < 5 || (major == 5 && minor < 19))
         check_add(p, "kernel", CHECK_WARNING, "use 5.19 or newer",
-                  "Linux %s is older than what was tried", p->facts.kernel);
+                  "Linux %s is older than what was tried", release);
     else
-        check_add(p, "kernel", CHECK_OK, "", "Linux %s", p->facts.kernel);
+        check_add(p, "kernel", CHECK_OK, "", "Linux %s", release);
 }
 
 static void check_vfio(struct preflight *p)
@@ -190,7 +192,7 @@ static void check_vfio(struct preflight *p)
                        "/etc/modules-load.d; "
                        "deploy/host does it",
               driver ? "driver vfio-pci is there" : "driver vfio-pci is not loaded");
-    if (p->facts.tdx && !p->facts.vfio_cdev)
+    if (p->facts.tdx && !exists(p, "/dev/vfio/devices") && !exists(p, "/dev/iommu"))
         check_add(p, "vfio", CHECK_WARNING,
                   "use a kernel with CONFIG_IOMMUFD and CONFIG_VFIO_DEVICE_CDEV (6.6 and newer)",
                   "TDX guests need iommufd, and this kernel has no VFIO character devices");

@@ -85,16 +85,11 @@ static int unbind_slot(const struct host *host, const struct nv_device *dev, int
     return r;
 }
 
-int bind_unbind(const struct host *host, const char *bdf, int64_t *seen_us, char ret_driver[32],
+int bind_unbind(const struct host *host, const char *bdf, struct nv_device *dev, int64_t *seen_us,
                 struct err *err)
 {
-    struct nv_device dev;
-    ret_driver[0] = '\0';
-    int r = inventory_read(host, bdf, &dev, err);
-    if (r < 0)
-        return r;
-    memcpy(ret_driver, dev.driver, sizeof dev.driver);
-    return unbind_slot(host, &dev, seen_us, err);
+    int r = inventory_read(host, bdf, dev, err);
+    return r < 0 ? r : unbind_slot(host, dev, seen_us, err);
 }
 
 /* "auto" for one function: its own best VFIO driver, since a variant driver knows only its own device. */
@@ -123,14 +118,14 @@ static int choose_for(const struct host *host, struct function *f, const char *w
     int r = choose_driver(host, f->bdf, wanted, companion, driver, sizeof driver, err);
     if (r < 0)
         return r;
-    if (!modules_driver_dir(host, driver, f->wanted, sizeof f->wanted) && load_modules) {
+    bool there = modules_driver_dir(host, driver, f->wanted, sizeof f->wanted);
+    if (!there && load_modules) {
         r = modules_load(host, driver, err);
         if (r < 0)
             return err_wrap(err, r, "load driver %s", driver);
+        there = modules_driver_dir(host, driver, f->wanted, sizeof f->wanted);
     }
-    if (!modules_driver_dir(host, driver, f->wanted, sizeof f->wanted))
-        return err_set(err, ENODEV, "driver %s is not loaded", driver);
-    return 0;
+    return there ? 0 : err_set(err, ENODEV, "driver %s is not loaded", driver);
 }
 
 static int bind_function(const struct host *host, const struct function *f, struct err *err)
@@ -174,10 +169,10 @@ static int check_viable(const struct nv_device *dev, const struct slot *slot, st
                    dev->iommu_group, dev->group_blocker);
 }
 
-static int read_result(const struct host *host, const char *bdf, struct binding_result *ret,
-                       struct err *err)
+static int read_result(const struct host *host, const char *bdf, const struct nv_device *before,
+                       struct binding_result *ret, struct err *err)
 {
-    struct nv_device dev;
+    struct nv_device dev = *before;
     int r = inventory_read(host, bdf, &dev, err);
     if (r < 0)
         return r;
@@ -193,17 +188,16 @@ static int read_result(const struct host *host, const char *bdf, struct binding_
     return 0;
 }
 
-int bind_driver(const struct host *host, const char *bdf, const char *driver, bool load_modules,
-                int64_t *seen_us, struct binding_result *ret, struct err *err)
+int bind_driver(const struct host *host, const char *bdf, struct nv_device *dev, const char *driver,
+                bool load_modules, int64_t *seen_us, struct binding_result *ret, struct err *err)
 {
-    struct nv_device dev;
     struct slot slot;
     bool vfio = strcmp(driver, "auto") == 0 || group_driver_is_vfio(driver);
-    int r = inventory_read(host, bdf, &dev, err);
+    int r = inventory_read(host, bdf, dev, err);
     if (r < 0)
         return r;
-    find_slot(&dev, &slot);
-    r = vfio ? check_viable(&dev, &slot, err) : 0;
+    find_slot(dev, &slot);
+    r = vfio ? check_viable(dev, &slot, err) : 0;
     bool unbinds = false; /* a device whose driver is the right one is not even looked at */
     for (size_t i = 0; i < slot.n && r == 0; i++) {
         struct function *f = &slot.functions[i];
@@ -211,10 +205,10 @@ int bind_driver(const struct host *host, const char *bdf, const char *driver, bo
         unbinds = unbinds || (*f->driver && strcmp(f->driver, f->wanted) != 0);
     }
     if (r == 0 && unbinds)
-        r = users_refuse(host, &dev, seen_us, err);
+        r = users_refuse(host, dev, seen_us, err);
     for (size_t i = 0; i < slot.n && r == 0; i++)
         r = bind_function(host, &slot.functions[i], err);
-    return r < 0 ? r : read_result(host, bdf, ret, err);
+    return r < 0 ? r : read_result(host, bdf, dev, ret, err);
 }
 
 static int probe(const struct host *host, const char *bdf, struct err *err)
@@ -243,17 +237,16 @@ static int release_function(const struct host *host, const struct function *f, c
     return r < 0 || *now ? r : probe(host, f->bdf, err); /* not loaded: whoever takes it */
 }
 
-int bind_release(const struct host *host, const char *bdf, const char *driver, int64_t *seen_us,
-                 struct binding_result *ret, struct err *err)
+int bind_release(const struct host *host, const char *bdf, struct nv_device *dev,
+                 const char *driver, int64_t *seen_us, struct binding_result *ret, struct err *err)
 {
-    struct nv_device dev;
     struct slot slot;
-    int r = inventory_read(host, bdf, &dev, err);
+    int r = inventory_read(host, bdf, dev, err);
     if (r < 0)
         return r;
-    find_slot(&dev, &slot);
-    if (dev.driver_is_vfio || *dev.driver == '\0')
-        r = users_refuse(host, &dev, seen_us, err);
+    find_slot(dev, &slot);
+    if (dev->driver_is_vfio || *dev->driver == '\0')
+        r = users_refuse(host, dev, seen_us, err);
     for (size_t i = 0; i < slot.n && r == 0; i++)
         r = release_function(host, &slot.functions[i], i == 0 ? driver : "", err);
     char now[32];
@@ -263,7 +256,7 @@ int bind_release(const struct host *host, const char *bdf, const char *driver, i
         return r;
     if (group_driver_is_vfio(now))
         return err_set(err, EEXIST, "it was given back and the kernel bound it to %s again", now);
-    *ret = (struct binding_result){.group = dev.iommu_group};
+    *ret = (struct binding_result){.group = dev->iommu_group};
     memcpy(ret->driver, now, sizeof now);
     return 0;
 }

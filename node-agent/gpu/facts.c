@@ -28,7 +28,7 @@ static bool is_on(const struct host *host, const char *path)
 }
 
 /* "none [integrity] confidentiality": the one in brackets */
-static void read_lockdown(const struct host *host, char *ret, size_t room)
+void host_lockdown(const struct host *host, char *ret, size_t room)
 {
     struct err ignored = ERR_INIT;
     AUTO_FREE char *text = NULL;
@@ -60,15 +60,18 @@ static bool has_iommu_groups(const struct host *host)
     return false;
 }
 
+void host_release(const struct host *host, char *ret, size_t room)
+{
+    read_text(host, "/proc/sys/kernel/osrelease", ret, room);
+}
+
 void host_facts_read(const struct host *host, struct host_facts *ret)
 {
     *ret = (struct host_facts){
         .snp = is_on(host, "/sys/module/kvm_amd/parameters/sev_snp"),
         .tdx = is_on(host, "/sys/module/kvm_intel/parameters/tdx"),
         .iommu = has_iommu_groups(host),
-        .vfio_cdev = sysfs_exists(host, "/dev/vfio/devices") || sysfs_exists(host, "/dev/iommu"),
     };
-    read_lockdown(host, ret->lockdown, sizeof ret->lockdown);
+    host_lockdown(host, ret->lockdown, sizeof ret->lockdown);
     read_text(host, "/proc/sys/kernel/random/boot_id", ret->boot_id, sizeof ret->boot_id);
-    read_text(host, "/proc/sys/kernel/osrelease", ret->kernel, sizeof ret->kernel);
 }

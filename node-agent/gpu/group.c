@@ -114,6 +114,8 @@ static void read_cdev(const struct host *host, int dir_fd, const struct nv_devic
         memcpy(dev->cdev, before->cdev, sizeof dev->cdev);
         return;
     }
+    if (!sysfs_exists(host, "/dev/vfio/devices"))
+        return;
     int fd = openat(dir_fd, "vfio-dev", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     AUTO_CLOSEDIR DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
     if (!dir) {

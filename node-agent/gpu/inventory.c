@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/auto.h"
 #include "base/fs.h"
@@ -55,6 +56,14 @@ static int read_id(int dir_fd, const char *name, uint16_t *ret, struct err *err)
     return r;
 }
 
+static void read_numa(int dir_fd, struct nv_device *dev)
+{
+    struct err ignored = ERR_INIT;
+    if (sysfs_int(dir_fd, "numa_node", &dev->numa_node, &ignored) < 0 || dev->numa_node < 0 ||
+        dev->numa_node > 4095)
+        dev->numa_node = -1;
+}
+
 /* Who it is. Return: 1 ours, 0 not ours, -errno. */
 static int identify(int dir_fd, struct nv_device *dev, struct err *err)
 {
@@ -69,7 +78,20 @@ static int identify(int dir_fd, struct nv_device *dev, struct err *err)
     if (readlinkat(dir_fd, "physfn", physfn, sizeof physfn) >= 0)
         return 0;
     r = read_id(dir_fd, "device", &dev->device_id, err);
-    return r < 0 ? r : 1;
+    if (r < 0)
+        return r;
+    read_numa(dir_fd, dev);
+    return 1;
+}
+
+/* What identify() found, for as long as the function exists. */
+static struct nv_device identity(const struct nv_device *known)
+{
+    return (struct nv_device){.kind = known->kind,
+                              .vendor_id = known->vendor_id,
+                              .device_id = known->device_id,
+                              .class_code = known->class_code,
+                              .numa_node = known->numa_node};
 }
 
 static void read_override(int dir_fd, struct nv_device *dev)
@@ -77,14 +99,6 @@ static void read_override(int dir_fd, struct nv_device *dev)
     sysfs_word(dir_fd, "driver_override", dev->driver_override, sizeof dev->driver_override);
     if (strcmp(dev->driver_override, "(null)") == 0)
         dev->driver_override[0] = '\0';
-}
-
-static void read_numa(int dir_fd, struct nv_device *dev)
-{
-    struct err ignored = ERR_INIT;
-    if (sysfs_int(dir_fd, "numa_node", &dev->numa_node, &ignored) < 0 || dev->numa_node < 0 ||
-        dev->numa_node > 4095)
-        dev->numa_node = -1;
 }
 
 /* Return: whether the members of the group are in @dev, so that they need not be listed again. */
@@ -108,38 +122,40 @@ static void set_known_names(struct nv_device *dev)
     }
 }
 
-/* Return: 1 ours, 0 not ours, -ENODEV gone, -errno. */
-static int read_one(const struct host *host, int dir_fd, const char *bdf, struct nv_device *ret,
-                    struct err *err)
+/* Who it is, from @before when that was the same function. Return: 1 ours, 0 not ours, -errno. */
+static int identify_again(int dir_fd, const char *bdf, const struct nv_device *before,
+                          struct nv_device *ret, struct err *err)
 {
-    struct nv_device dev = {0};
-    (void)snprintf(dev.bdf, sizeof dev.bdf, "%.12s", bdf);
-    int r = identify(dir_fd, &dev, err);
-    if (r <= 0)
-        return r;
-    read_numa(dir_fd, &dev);
-    set_known_names(&dev);
-    (void)read_state(host, dir_fd, NULL, false, &dev);
-    *ret = dev;
-    return 1;
+    struct stat now;
+    if (fstat(dir_fd, &now) < 0)
+        return err_errno(err, "stat");
+    bool same = before->ino != 0 && before->ino == now.st_ino && strcmp(before->bdf, bdf) == 0;
+    if (same)
+        *ret = identity(before);
+    int r = same ? 1 : identify(dir_fd, ret, err);
+    (void)snprintf(ret->bdf, sizeof ret->bdf, "%.12s", bdf);
+    ret->ino = now.st_ino;
+    return r;
 }
 
-int inventory_read(const struct host *host, const char *bdf, struct nv_device *ret, struct err *err)
+int inventory_read(const struct host *host, const char *bdf, struct nv_device *dev, struct err *err)
 {
     char path[64];
-    struct nv_device dev;
+    struct nv_device now = {0};
     if (!inventory_bdf_ok(bdf))
         return err_set(err, EINVAL, "'%.40s' is not a PCI address like 0000:18:00.0", bdf);
     (void)snprintf(path, sizeof path, SYS_PCI_DEVICES "/%.12s", bdf);
     AUTO_CLOSE int dir_fd = host_open_dir(host, path, err);
     if (dir_fd < 0)
         return dir_fd == -ENOENT ? err_set(err, ENODEV, "there is no PCI device %s", bdf) : dir_fd;
-    int r = read_one(host, dir_fd, bdf, &dev, err);
+    int r = identify_again(dir_fd, bdf, dev, &now, err);
     if (r < 0)
         return err_wrap(err, r, "%s", bdf);
     if (r == 0)
         return err_set(err, EINVAL, "%s is not an NVIDIA GPU or NVSwitch", bdf);
-    *ret = dev;
+    set_known_names(&now);
+    (void)read_state(host, dir_fd, NULL, false, &now);
+    *dev = now;
     return 0;
 }
 
@@ -172,17 +188,10 @@ static int read_function(const struct host *host, int list_fd, struct pci_functi
         return err_errno(err, "open");
     struct nv_device dev = {0};
     int r = 1;
-    if (f->kind == FUNCTION_OURS) {
-        dev = (struct nv_device){.kind = f->dev->kind,
-                                 .vendor_id = f->dev->vendor_id,
-                                 .device_id = f->dev->device_id,
-                                 .class_code = f->dev->class_code,
-                                 .numa_node = f->dev->numa_node};
-    } else {
+    if (f->kind == FUNCTION_OURS)
+        dev = identity(f->dev);
+    else
         r = identify(dir_fd, &dev, err);
-        if (r == 1)
-            read_numa(dir_fd, &dev);
-    }
     if (r == 0)
         f->kind = FUNCTION_FOREIGN;
     if (r <= 0)

@@ -35,8 +35,12 @@ struct nv_inventory {
 int inventory_scan(const struct host *host, struct pci_functions *memory, struct nv_inventory *ret,
                    struct err *err);
 
-/* inventory_read() - one of them. Return: 0, -ENODEV no such device, -EINVAL not an NVIDIA GPU or NVSwitch, -errno. */
-int inventory_read(const struct host *host, const char *bdf, struct nv_device *ret,
+/**
+ * inventory_read() - one of them
+ * @dev: in, what an earlier reading learned of it, or zeroes: what cannot change in a function's life is not read again
+ * Return: 0, -ENODEV no such device, -EINVAL not an NVIDIA GPU or NVSwitch, -errno; @dev is as before then.
+ */
+int inventory_read(const struct host *host, const char *bdf, struct nv_device *dev,
                    struct err *err);
 
 /* inventory_is_enabled() - sysfs "enable" not 0: someone has it open, or a driver runs it. false when unreadable. */
@@ -51,10 +55,11 @@ struct host_facts {
     bool tdx;          /* kvm_intel parameter tdx */
     char lockdown[24]; /* "none", "integrity", "confidentiality"; "" = kernel without lockdown */
     bool iommu;        /* at least one IOMMU group exists */
-    bool vfio_cdev;    /* /dev/vfio/devices or /dev/iommu exists */
     char boot_id[40];  /* random per boot; "" = unreadable */
-    char kernel[64];   /* release, "6.12.0-sim" */
 };
 void host_facts_read(const struct host *host, struct host_facts *ret);
+void host_lockdown(const struct host *host, char *ret, size_t room); /* as in host_facts */
+/* host_release() - of the running kernel, "6.12.0-sim"; "" = unreadable. */
+void host_release(const struct host *host, char *ret, size_t room);
 
 #endif

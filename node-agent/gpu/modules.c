@@ -67,10 +67,10 @@ bool modules_match_alias(const char *text, size_t len, const char *modalias, cha
 static void modules_dir(const struct host *host, char *ret, size_t room)
 {
     struct err ignored = ERR_INIT;
-    struct host_facts facts;
-    host_facts_read(host, &facts);
-    (void)snprintf(ret, room, "/lib/modules/%s", facts.kernel);
-    if (*facts.kernel && sysfs_exists(host, ret))
+    char release[64];
+    host_release(host, release, sizeof release);
+    (void)snprintf(ret, room, "/lib/modules/%s", release);
+    if (*release && sysfs_exists(host, ret))
         return;
     int fd = host_openat(host, "/lib/modules", O_RDONLY | O_DIRECTORY, &ignored);
     AUTO_CLOSEDIR DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;

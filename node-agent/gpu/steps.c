@@ -107,15 +107,15 @@ static int step_check_staged(struct work *work, const char *argument, struct ans
 /* Nothing but the hardware below: whoever uses it would have it reset under its feet, the kernel does not care. */
 static int refuse_reset(struct work *work, struct err *err)
 {
-    struct nv_device dev;
+    const struct nv_device *dev = &work->dev;
     if (work->by_vfio)
         return 0; /* nobody but us */
-    int r = inventory_read(&work->host, work->target, &dev, err);
-    if (r == 0 && *dev.driver && !dev.driver_is_vfio) {
+    int r = inventory_read(&work->host, work->target, &work->dev, err);
+    if (r == 0 && *dev->driver && !dev->driver_is_vfio) {
         work->cure = "unbind the device first";
-        return err_set(err, EBUSY, "not reset: driver %s has it", dev.driver);
+        return err_set(err, EBUSY, "not reset: driver %s has it", dev->driver);
     }
-    return r < 0 ? r : users_refuse(&work->host, &dev, &work->users_seen_us, err);
+    return r < 0 ? r : users_refuse(&work->host, dev, &work->users_seen_us, err);
 }
 
 static int step_reset(struct work *work, const char *argument, struct answer *a, struct err *err)
@@ -253,13 +253,12 @@ static int before_binding(struct work *work, struct err *err)
 
 static int step_unbind(struct work *work, const char *argument, struct answer *a, struct err *err)
 {
-    char driver[32] = "";
     (void)argument;
     int r = before_binding(work, err);
     if (r == 0)
-        r = bind_unbind(&work->host, work->target, &work->users_seen_us, driver, err);
+        r = bind_unbind(&work->host, work->target, &work->dev, &work->users_seen_us, err);
     if (r == 0)
-        answer_text(a, "driver", driver);
+        answer_text(a, "driver", work->dev.driver);
     return r;
 }
 
@@ -275,7 +274,7 @@ static int step_bind(struct work *work, const char *argument, struct answer *a, 
     struct binding_result result = {0};
     int r = before_binding(work, err);
     if (r == 0)
-        r = bind_driver(&work->host, work->target, *argument ? argument : "auto",
+        r = bind_driver(&work->host, work->target, &work->dev, *argument ? argument : "auto",
                         work->load_modules, &work->users_seen_us, &result, err);
     if (r == 0)
         write_binding(&result, a);
@@ -287,7 +286,8 @@ static int step_release(struct work *work, const char *argument, struct answer *
     struct binding_result result = {0};
     int r = before_binding(work, err);
     if (r == 0)
-        r = bind_release(&work->host, work->target, argument, &work->users_seen_us, &result, err);
+        r = bind_release(&work->host, work->target, &work->dev, argument, &work->users_seen_us,
+                         &result, err);
     if (r == 0)
         answer_text(a, "driver", result.driver);
     return r;
@@ -295,14 +295,13 @@ static int step_release(struct work *work, const char *argument, struct answer *
 
 static int step_remove(struct work *work, const char *argument, struct answer *a, struct err *err)
 {
-    struct nv_device dev;
     char path[64];
     (void)argument, (void)a;
     int r = before_binding(work, err);
     if (r == 0)
-        r = inventory_read(&work->host, work->target, &dev, err);
+        r = inventory_read(&work->host, work->target, &work->dev, err);
     if (r == 0)
-        r = users_refuse(&work->host, &dev, &work->users_seen_us, err);
+        r = users_refuse(&work->host, &work->dev, &work->users_seen_us, err);
     (void)snprintf(path, sizeof path, SYS_PCI_DEVICES "/%.12s", work->target);
     AUTO_CLOSE int fd = r < 0 ? -1 : host_open_dir(&work->host, path, err);
     if (fd < 0)

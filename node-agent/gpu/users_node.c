@@ -11,12 +11,19 @@
 #include "base/fs.h"
 #include "node-agent/gpu/sysfs.h"
 
+static bool is_of_kernel(const struct host *host)
+{
+    struct err ignored = ERR_INIT;
+    struct statfs fs;
+    AUTO_CLOSE int fd = host_openat(host, SYS_PCI_DEVICES, O_PATH, &ignored);
+    return fd >= 0 && fstatfs(fd, &fs) == 0 && fs.f_type == SYSFS_MAGIC;
+}
+
 static struct node_id look_up(const struct host *host, const char *path)
 {
     struct err ignored = ERR_INIT;
     struct node_id id = {0};
     struct stat st;
-    struct statfs fs;
     AUTO_CLOSE int fd = host_openat(host, path, O_PATH, &ignored);
     if (fd < 0 || fstat(fd, &st) < 0)
         return id;
@@ -24,7 +31,6 @@ static struct node_id look_up(const struct host *host, const char *path)
     id.rdev = S_ISCHR(st.st_mode) ? st.st_rdev : 0;
     id.dev = st.st_dev;
     id.ino = st.st_ino;
-    id.sysfs = fstatfs(fd, &fs) == 0 && fs.f_type == SYSFS_MAGIC;
     return id;
 }
 
@@ -50,7 +56,7 @@ void node_table_fill(struct node_table *table, const struct host *host,
                      const struct nv_device *devices, size_t n)
 {
     char path[96];
-    bool nvidia = false;
+    bool nvidia = false, sysfs = is_of_kernel(host);
     memset(table, 0, sizeof *table);
     for (size_t i = 0; i < n; i++) {
         const struct nv_device *dev = &devices[i];
@@ -62,6 +68,7 @@ void node_table_fill(struct node_table *table, const struct host *host,
             table->of[i].cdev = look_up(host, path);
         (void)snprintf(path, sizeof path, SYS_PCI_DEVICES "/%.12s/resource0", dev->bdf);
         table->of[i].resource0 = look_up(host, path);
+        table->of[i].resource0.sysfs = sysfs;
         table->of[i].minor = dev->driver_is_vfio ? -1 : nvidia_minor(host, dev->bdf);
         nvidia = nvidia || (*dev->driver && !dev->driver_is_vfio) || table->of[i].minor >= 0;
     }

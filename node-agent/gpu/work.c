@@ -23,9 +23,9 @@ enum {
  * and all the same). Only the kernel's own word counts. */
 static const char *refusal(const struct host *host, const char **ret_cure)
 {
-    struct host_facts facts;
-    host_facts_read(host, &facts);
-    if (*facts.lockdown && strcmp(facts.lockdown, "none") != 0) {
+    char lockdown[sizeof((struct host_facts *)0)->lockdown];
+    host_lockdown(host, lockdown, sizeof lockdown);
+    if (*lockdown && strcmp(lockdown, "none") != 0) {
         *ret_cure = "bind the device to vfio-pci (ccnode bind), or boot without lockdown";
         return "resource0 can't be mapped: forbidden by kernel lockdown (Secure Boot)";
     }
@@ -106,8 +106,8 @@ static int open_by_vfio(struct work *work, struct err *err)
     work_close(work);
     if (*work->dev.driver == '\0' && work->may_bind) {
         power_forget(&work->power, &work->host, work->target);
-        r = bind_driver(&work->host, work->target, "auto", work->load_modules, &work->users_seen_us,
-                        &ignored, &why);
+        r = bind_driver(&work->host, work->target, &work->dev, "auto", work->load_modules,
+                        &work->users_seen_us, &ignored, &why);
         if (r == 0)
             r = inventory_read(&work->host, work->target, &work->dev, &why);
         if (r < 0)

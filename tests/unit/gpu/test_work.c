@@ -187,7 +187,7 @@ static void a_group_that_cannot_be_tried_is_searched_for(void **state)
 static int refuse_as_nobody(struct desk *d)
 {
     struct err err = ERR_INIT;
-    struct nv_device dev;
+    struct nv_device dev = {0};
     int64_t seen = mmio_now_us();
     if (inventory_read(&d->work.host, GPU, &dev, &err) < 0 || setuid(65534) < 0)
         return 1;
@@ -224,7 +224,7 @@ static void registers_out_of_reach_name_the_device_cgroup(void **state)
     (void)state;
     struct err err = ERR_INIT;
     struct desk *d = desk_new();
-    struct nv_device dev;
+    struct nv_device dev = {0};
     struct regs *regs = NULL;
     hold_group(d);
     vfio_denied = true;
