@@ -242,8 +242,12 @@ void hotplug_look_saw(struct hotplug *h, const struct observed *observed)
 void hotplug_poll(struct hotplug *h)
 {
     uint64_t names;
-    if (!take_names(h, &names))
+    if (!take_names(h, &names)) {
+        if (h->have_names) /* the bus was there a moment ago */
+            h->on_change(h->arg);
+        h->have_names = false;
         return;
+    }
     /* without inotify nobody tells of nodes below /dev/vfio: every poll looks at everything */
     bool changed = h->inotify_fd < 0 || (h->have_names && names != h->names);
     h->have_names = true;

@@ -218,7 +218,7 @@ def a_host_that_is_hidden_for_a_while():
         resets, bus = b.resets(), os.path.join(b.root, "sys/bus")
         subprocess.run(["mount", "-t", "tmpfs", "none", bus], check=True)
         try:
-            b.agent.send_signal(signal.SIGHUP)  # somebody asks for a look; by itself it comes within half a minute
+            b.agent.send_signal(signal.SIGHUP)  # somebody asks for a look; by itself it comes within a minute
             condition = b.wait_condition("HostUnreadable")
             same(condition["status"], "Unknown", condition)
             b.wait_state("on", ready="false")
