@@ -23,11 +23,21 @@ def reason(case):
     return lines[-1] if lines else "it gave no reason"
 
 
+NAMES_A_FAILURE = re.compile(r"FAILED|not ok|Error|ERROR|assert|differs")
+
+
 def extract(case):
     """What a reader of a shortened log needs of a failed test: the lines that name failures, and the last ones."""
     lines = (case.findtext("system-out") or "").splitlines()
-    named = [i for i, line in enumerate(lines) if re.search(r"FAILED|not ok|Error|ERROR|assert|differs", line)][:20]
+    named = [i for i, line in enumerate(lines) if NAMES_A_FAILURE.search(line)][:20]
     return [lines[i][:400] for i in sorted({*named, *range(max(0, len(lines) - 10), len(lines))})]
+
+
+def what_failed(tier, test):
+    """For the summary itself, which is all that is left of the longest logs."""
+    lines = [line.strip() for name, lines in tier.extracts if name == test for line in lines]
+    return next((line for line in lines if re.match(r"FAILED|AssertionError|not ok", line)),
+                next((line for line in lines if NAMES_A_FAILURE.search(line)), "it did not say why"))[:300]
 
 
 def read(folder):
@@ -89,9 +99,9 @@ def main():
         counts += [f"{len(tier.skipped)} skipped"] if tier.skipped else []
         print(f"{name:<12} {word:<8} {', '.join(counts)} ({tier.seconds:.0f} s of tests)")
         for test in tier.unsteady:
-            print(f"             UNSTEADY {test}: failed, passed when it was run again alone")
+            print(f"             UNSTEADY {test}: failed, passed when it was run again alone: {what_failed(tier, test)}")
         for test in tier.failed:
-            print(f"             FAILED   {test}")
+            print(f"             FAILED   {test}: {what_failed(tier, test)}")
         for test, why in tier.skipped:
             print(f"             SKIPPED  {test}: {why}{' (required)' if refused else ''}")
     return bad
