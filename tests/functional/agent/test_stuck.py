@@ -15,9 +15,12 @@ RESOURCE = "nvidia.com/GH100_H100_SXM5_80GB"
 
 
 def worker_of(b, bdf):
-    """The process that has the lock of the device."""
-    with open(f"{b.root}/run/ccnode/lock/{bdf}", encoding="utf-8") as f:
-        pid = int(f.read())
+    """The process that has the lock of the device; one that has just been started may not have written its number yet."""
+    def number():
+        with open(f"{b.root}/run/ccnode/lock/{bdf}", encoding="utf-8") as f:
+            return f.read().strip()
+    until("a worker has the lock", number)
+    pid = int(number())
     same(comm(pid), "ccnode-device", f"process {pid}")
     return pid
 
