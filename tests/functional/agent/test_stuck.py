@@ -19,8 +19,7 @@ def worker_of(b, bdf):
     def number():
         with open(f"{b.root}/run/ccnode/lock/{bdf}", encoding="utf-8") as f:
             return f.read().strip()
-    until("a worker has the lock", number)
-    pid = int(number())
+    pid = int(until("a worker has the lock", number))
     same(comm(pid), "ccnode-device", f"process {pid}")
     return pid
 
