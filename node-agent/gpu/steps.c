@@ -418,6 +418,8 @@ int work_step(struct work *work, enum worker_step step, const char *argument, st
     bool node = strcmp(work->target, WORKER_NODE) == 0 || strcmp(work->target, WORKER_BUS) == 0;
     work->cure = NULL;
     work->locked = false;
+    if (step >= WORKER_STEP_MAX)
+        return err_set(err, EINVAL, "unknown step");
     /* in a chain that changes the mode the device was unbound for the change */
     work->may_bind = step == WORKER_WAKE || step == WORKER_STAGE;
     if (steps[step].node != node)

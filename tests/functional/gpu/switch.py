@@ -175,6 +175,10 @@ def bad_steps_are_answered():
                 assert not a["ok"] and a["code"] == "EINVAL" and part in a["error"], a
             w.p.stdin.write(b"x" * 100000 + b"\n\0\xff\"\\\n")
             same([w.receive()["ok"], w.receive()["ok"]], [False, False], "long line, garbage")
+            n.ctl("lockdown", "integrity")
+            assert "cure" in w.fails("query", "EPERM")
+            assert "cure" not in w.fails("dance", "EINVAL"), "that of another step"
+            n.ctl("lockdown", "none")
             w.ok("query")
             w.p.stdin.write(b"reset")  # without its newline it was not ordered
         same(counters(n, H100)["resets"], "0", "half a line")
