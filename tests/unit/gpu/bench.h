@@ -29,6 +29,10 @@ void bench_twist(struct bench *bench, uint32_t at, uint32_t add);
 /* bench_twist_config() - configuration offset @at reads @value; 0, 0 ends it */
 void bench_twist_config(struct bench *bench, unsigned at, uint32_t value);
 
+/* bench_owe_answer() - MNOC: from @at_ns on the mailbox has an answer to a read, @value, that belongs to an earlier
+ * request; firmware answers one after the other, so what follows comes after it */
+void bench_owe_answer(struct bench *bench, int64_t at_ns, uint32_t value);
+
 struct bench_kind {
     const char *name; /* chip */
     uint16_t device_id;

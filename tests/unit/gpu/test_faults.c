@@ -127,6 +127,34 @@ static void leftovers_are_dropped(void **state)
     }
 }
 
+/* The model's MNOC forgets an answer when the next command comes; firmware that does not is played in between. */
+static void leftovers_of_mnoc_are_dropped(void **state)
+{
+    (void)state;
+    for (size_t kind = 1; kind <= 2; kind++) {
+        struct bench *b = open_bench(kind);
+        bench_owe_answer(b, 0, 0x77);
+        works_again(b, "left by another");
+        bench_free(b);
+    }
+}
+
+static void a_late_answer_of_mnoc_is_waited_for_and_dropped(void **state)
+{
+    (void)state;
+    for (size_t kind = 1; kind <= 2; kind++) {
+        struct err err = ERR_INIT;
+        uint16_t v;
+        struct bench *b = open_bench(kind);
+        bench_fault(b, MODEL_FAULT_FSP_MUTE, 1);
+        assert_int_equal(knobs_read(&b->knobs, KNOB_CCD, &v, &err), -ETIMEDOUT);
+        bench_fault(b, MODEL_FAULT_FSP_MUTE, 0);
+        bench_owe_answer(b, model_now_ns(b->model) + 1000000000, 0x77);
+        works_again(b, "late answer");
+        bench_free(b);
+    }
+}
+
 static void torn_and_slow_queues_are_waited_for(void **state)
 {
     (void)state;
@@ -220,17 +248,19 @@ static void lost_writes_are_seen_by_reading_back(void **state)
 static void refused_write_puts_the_others_back(void **state)
 {
     (void)state;
-    struct err err = ERR_INIT;
-    struct bench *b = open_bench(0);
-    /* 7 reads, 1 permission, first write, then the fault hits the second one */
-    assert_int_equal(mode_stage(&b->knobs, CC_MODE_OFF, &err), 0);
-    knobs_forget(&b->knobs);
-    (void)model_set_knob(b->model, b->hw, KNOB_CCD_ALLOW, 0);
-    (void)model_set_knob(b->model, b->hw, KNOB_CCD, 0);
-    assert_int_equal(mode_stage(&b->knobs, CC_MODE_DEVTOOLS, &err), -EACCES);
-    assert_int_equal(model_knob(b->model, b->hw, KNOB_CCM), 0);
-    assert_int_equal(model_knob(b->model, b->hw, KNOB_CCD), 0);
-    bench_free(b);
+    for (size_t kind = 0; kind <= 2; kind++) { /* the switch has no CC */
+        struct err err = ERR_INIT;
+        struct bench *b = open_bench(kind);
+        /* its reads, 1 permission, first write, then the refusal of the second one */
+        assert_int_equal(mode_stage(&b->knobs, CC_MODE_OFF, &err), 0);
+        knobs_forget(&b->knobs);
+        (void)model_set_knob(b->model, b->hw, KNOB_CCD_ALLOW, 0);
+        (void)model_set_knob(b->model, b->hw, KNOB_CCD, 0);
+        assert_int_equal(mode_stage(&b->knobs, CC_MODE_DEVTOOLS, &err), -EACCES);
+        assert_int_equal(model_knob(b->model, b->hw, KNOB_CCM), 0);
+        assert_int_equal(model_knob(b->model, b->hw, KNOB_CCD), 0);
+        bench_free(b);
+    }
 }
 
 /* ---- boot, firewall, identification ---- */
@@ -457,6 +487,8 @@ int main(void)
         cmocka_unit_test(bad_answers_are_errors_with_a_name),
         cmocka_unit_test(answers_of_another_size),
         cmocka_unit_test(leftovers_are_dropped),
+        cmocka_unit_test(leftovers_of_mnoc_are_dropped),
+        cmocka_unit_test(a_late_answer_of_mnoc_is_waited_for_and_dropped),
         cmocka_unit_test(torn_and_slow_queues_are_waited_for),
         cmocka_unit_test(endless_slowness_ends),
         cmocka_unit_test(mute_firmware_costs_its_limit_and_no_more),
