@@ -72,7 +72,9 @@ def repaired_by_hand():
         until("by hand", lambda: subprocess.run([os.path.join(BIN, "ccnode"), "--host-root", b.root, "set-mode", "on", GPU],
                                                 env={**os.environ, **b.env}, timeout=60).returncode == 0)
         same(b.modes()[GPU], "on", "switched")
+        resets = b.resets()
         b.wait_state("on", ready="true", seconds=70)
+        same(b.resets(), resets, "the agent found it switched")
         until("eight are served", lambda: list(b.kubelet.devices()[RESOURCE].values()).count("Healthy") == 8)
         b.stop_agent()
 

@@ -2,10 +2,11 @@
 import fcntl
 import json
 import os
+import subprocess
 import sys
 import tempfile
 
-from rig import FAILED, OK, SOURCE, Host, main, same
+from rig import BIN, FAILED, OK, SOURCE, Host, main, same
 
 sys.path.insert(0, os.path.join(SOURCE, "tests/functional/standin"))
 
@@ -81,11 +82,24 @@ def test_tdx_without_character_devices():
             assert "TDX guests need iommufd" in c["seen"] and "CONFIG_VFIO_DEVICE_CDEV" in c["cure"], c
 
 
+PREFLIGHT_WITH = 'mount --bind "$1" "$2/proc/cpuinfo" && exec "$3" --host-root "$2" preflight -o json'
+
+
+def preflight_with(h, cpuinfo):
+    """The node's /proc is this machine's: in a mount namespace of its own another file lies over it."""
+    with tempfile.NamedTemporaryFile("w") as f:
+        f.write(cpuinfo)
+        f.flush()
+        out = subprocess.run(["unshare", "--mount", "sh", "-c", PREFLIGHT_WITH, "sh", f.name, h.root, os.path.join(BIN, "ccnode")],
+                             env=h.env, stdout=subprocess.PIPE, text=True, timeout=120).stdout
+        return json.loads(out)["checks"]
+
+
 def test_a_virtual_machine_is_said():
-    with open("/proc/cpuinfo", encoding="utf-8") as f:
-        inside = any("hypervisor" in line.split() for line in f if line.startswith("flags"))
-    with Host("h100-pcie") as h:  # its /proc is this machine's
-        same(bool(of(checks(h), "machine", "warning")), inside, "as this machine is")
+    with Host("h100-pcie") as h:
+        for flags, inside in (("fpu hypervisor svm", True), ("fpu svm", False), ("fpu svm hypervisor_x", False)):
+            found = preflight_with(h, f"processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: {flags}\nbugs\t\t: hypervisor\n")
+            same(bool(of(found, "machine", "warning")), inside, flags)
 
 
 def test_foreign_cdi_files():
