@@ -10,7 +10,8 @@
 #include "node-agent/kube/node.h"
 
 #define BACKOFF_MIN_MS 1000
-#define BACKOFF_MAX_MS 60000
+#define BACKOFF_MAX_MS                                                                             \
+    30000 /* as client-go's reflectors: kubernetes/client-go tools/cache/reflector.go */
 #define WATCH_STALL_MS 150000
 
 static int load_creds(struct kube *kube, const struct kube_options *o, struct err *err)

@@ -6,7 +6,7 @@
  *   new       | kube_new()                        | not started                     | allowed, sent at once
  *   listing   | kube_watch(), 410, lost stream    | GET nodes?fieldSelector         | allowed
  *   watching  | list answered, stream open        | up: on_watch_state(true)        | allowed
- *   waiting   | any failure                       | down: on_watch_state(false), backoff 1 s to 60 s with jitter
+ *   waiting   | any failure                       | down: on_watch_state(false), backoff 1 s to 30 s with jitter
  *   gone      | kube_free()                       | -                               | answered with ECANCELED
  *
  * The watch never gives up and never ends the process. A call is repeated with jittered backoff (Retry-After
@@ -83,7 +83,7 @@ struct kube_options {
     void *arg;
 
     /* For tests; 0 = default. */
-    int backoff_min_ms, backoff_max_ms; /* 1000, 60000 */
+    int backoff_min_ms, backoff_max_ms; /* 1000, 30000 */
     int watch_stall_ms;                 /* 150000: bookmarks come about every minute */
 };
 

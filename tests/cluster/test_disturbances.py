@@ -161,7 +161,7 @@ class Disturbances:
         for name in ("kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet"):
             self.restart(name, "--start")
         until("kubelet tells the new boot", lambda: self.boot_id() != boot, 60)
-        # not the labels first: those of before the power cut say the same. An agent that found no API server tries again within a minute
+        # not the labels first: those of before the power cut say the same. An agent that found no API server tries again within half a minute
         until("the resource is back", lambda: self.allocatable().get(self.resource) == "8", 150)
         until("the labels are true", lambda: agent_states(self.cluster) == ("on", "true"), 60)
         assert all(d["driver"] == "vfio-pci" for d in json.loads(self.sim.ccnode("list", "-o", "json"))), "a device is not bound"
