@@ -267,6 +267,35 @@ static void memory_of_what_cannot_change(void **state)
     tree_free(t);
 }
 
+/* The same for one device at a time; another one at its address is read anew. */
+static void a_device_read_again_is_the_same_or_another(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct nv_device dev = {0}, other;
+    struct tree *t = tree_new();
+    tree_device(t, "0000:18:00.0", "0x10de\n", "0x2331\n", "0x030200\n", 1);
+    tree_device(t, "0000:2a:00.0", "0x10de\n", "0x2330\n", "0x030200\n", 2);
+    assert_int_equal(inventory_read(&t->host, "0000:18:00.0", &dev, &err), 0);
+    tree_remove(t, "/sys/devices/pci0000:00/0000:18:00.0/device");
+    tree_driver(t, "0000:18:00.0", "vfio-pci");
+    assert_int_equal(inventory_read(&t->host, "0000:18:00.0", &dev, &err), 0);
+    assert_int_equal(dev.device_id, 0x2331);
+    assert_string_equal(dev.resource, "GH100_H100_PCIE");
+    assert_string_equal(dev.driver, "vfio-pci");
+    other = dev;
+    assert_int_equal(inventory_read(&t->host, "0000:2a:00.0", &other, &err), 0);
+    assert_int_equal(other.device_id, 0x2330);
+    AUTO_FREE char *path = xasprintf("%s/sys/devices/pci0000:00/0000:18:00.0", t->root);
+    AUTO_FREE char *away = xasprintf("%s/sys/devices/pci0000:00/gone", t->root);
+    assert_int_equal(rename(path, away), 0); /* kept, so that its inode is not used again */
+    tree_remove(t, "/sys/bus/pci/devices/0000:18:00.0");
+    tree_device(t, "0000:18:00.0", "0x10de\n", "0x2335\n", "0x030200\n", 1);
+    assert_int_equal(inventory_read(&t->host, "0000:18:00.0", &dev, &err), 0);
+    assert_int_equal(dev.device_id, 0x2335);
+    tree_free(t);
+}
+
 static void replace_link(struct tree *t, const char *bdf, const char *to)
 {
     AUTO_FREE char *from = xasprintf("/sys/bus/pci/devices/%s", bdf);
@@ -364,6 +393,7 @@ int main(void)
         cmocka_unit_test(no_bus_at_all),
         cmocka_unit_test(facts_of_the_host),
         cmocka_unit_test(memory_of_what_cannot_change),
+        cmocka_unit_test(a_device_read_again_is_the_same_or_another),
         cmocka_unit_test(memory_ends_with_the_function),
         cmocka_unit_test(character_device_with_memory),
     };
