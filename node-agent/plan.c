@@ -434,9 +434,14 @@ static void add_staging(const struct making *in, const struct view *v, struct de
     add(d->steps, &d->n_steps, WORKER_CHECK_STAGED, mode);
 }
 
+static bool is_orderable(enum cc_mode mode)
+{
+    return mode != CC_MODE_UNKNOWN && mode != CC_MODE_INVALID;
+}
+
 static void add_undo(const struct view *v, struct device_plan *d)
 {
-    if (cc_mode_parse(cc_mode_name(v->report.active)) != CC_MODE_UNKNOWN) {
+    if (is_orderable(v->report.active)) {
         add(d->undo, &d->n_undo, WORKER_WAKE, "");
         add(d->undo, &d->n_undo, WORKER_STAGE, cc_mode_name(v->report.active));
         add(d->undo, &d->n_undo, WORKER_SLEEP, "");
@@ -487,7 +492,7 @@ static void add_check(const struct view *v, struct device_plan *d)
         add(d->steps, &d->n_steps, WORKER_SLEEP, "");
     }
     add(d->steps, &d->n_steps, WORKER_CHECK_VFIO, "");
-    if (v->no_cc || cc_mode_parse(cc_mode_name(v->report.active)) == CC_MODE_UNKNOWN)
+    if (v->no_cc || !is_orderable(v->report.active))
         return;
     add(d->steps, &d->n_steps, WORKER_WAIT_BOOT, "");
     add(d->steps, &d->n_steps, WORKER_VERIFY, cc_mode_name(v->report.active));
