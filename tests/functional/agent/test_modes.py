@@ -72,6 +72,25 @@ def ready_is_false_before_the_first_reset():
         assert all(ready != "true" for _, _, ready in seen[last_true + 1:])
 
 
+def changing_is_said_before_the_first_write_also_while_one_is_still_read():
+    """The firmware of one of eight answers late: the others do not wait for it, and the Node's label not either."""
+    with Bench("hgx-h100", scale="0.2") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        b.stop_agent()
+        done, began = (b.ctl_json("events") or [{"number": 0}])[-1]["number"], time.time()
+        b.ctl("fault", GPU, "fsp-slow", "700")
+        b.label(MODE, "on")
+        b.start_agent(wait=False)
+        until("one of the others has it staged", lambda: b.ctl_json("events", str(done)))
+        at = float(b.ctl_json("events", str(done))[0]["time"])
+        assert "bdf=%s step=query ms" % GPU not in b.log(), "it was read before the others were written to: this shows nothing"
+        b.wait_state("on", ready="true", seconds=60)
+        said = min(t for t, labels in b.history() if t > began and labels.get(STATE) == "changing")
+        assert said < at, f"said {said - at:.3f} s after the first write"
+        b.stop_agent()
+
+
 def a_change_costs_six_requests():
     with Bench("hgx-h100") as b:
         b.start_agent()
@@ -203,7 +222,8 @@ def without_kubernetes_the_configuration_decides():
 
 
 if __name__ == "__main__":
-    run(one_gpu_follows_its_label, ready_is_false_before_the_first_reset, a_change_costs_six_requests,
+    run(one_gpu_follows_its_label, ready_is_false_before_the_first_reset,
+        changing_is_said_before_the_first_write_also_while_one_is_still_read, a_change_costs_six_requests,
         hgx_goes_through_all_modes, eight_are_switched_at_the_same_time, ppcie_needs_all_or_nothing,
         kubelet_hears_of_a_change_within_100_ms, a_locked_down_host_binds_before_it_reads,
         explain_prints_and_touches_nothing, without_kubernetes_the_configuration_decides)
