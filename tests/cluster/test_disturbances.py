@@ -61,7 +61,7 @@ class Disturbances:
         self.holds()
 
     def api_server_away(self):
-        self.restart("kube-apiserver", "--stop")
+        self.restart("kube-apiserver", "--stop", "--kill")  # asked to end, it serves open watches for a minute more
         time.sleep(60)
         self.restart("kube-apiserver", "--start")
         until("the API server answers", lambda: self.cluster.kubectl("get", "--raw", "/readyz"), 60)
