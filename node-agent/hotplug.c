@@ -3,14 +3,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <linux/netlink.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/socket.h>
-#include <sys/statfs.h>
 #include <unistd.h>
 
 #include "base/auto.h"
@@ -105,16 +103,6 @@ static void open_uevents(struct hotplug *h)
     h->uevent_source = loop_add_fd(h->loop, h->uevent_fd, EPOLLIN, on_uevent, h);
 }
 
-/* The host root of a container shows this kernel's sysfs; that of a simulated node another's, of which this kernel says
- * nothing. */
-static bool is_this_kernels(const struct host *host)
-{
-    struct err ignored = ERR_INIT;
-    struct statfs what;
-    AUTO_CLOSE int fd = host_open_dir(host, "/sys", &ignored);
-    return fd >= 0 && fstatfs(fd, &what) == 0 && what.f_type == SYSFS_MAGIC;
-}
-
 int hotplug_poll_ms(const struct hotplug *h)
 {
     return h->uevent_fd >= 0 ? HOTPLUG_SURE_POLL_MS : HOTPLUG_POLL_MS;
@@ -126,7 +114,7 @@ struct hotplug *hotplug_new(struct loop *loop, const struct host *host,
     struct hotplug *h = xcalloc(1, sizeof *h);
     *h = (struct hotplug){.loop = loop, .host = host, .on_change = on_change, .arg = arg};
     h->uevent_fd = h->list_fd = -1;
-    if (is_this_kernels(host))
+    if (sysfs_is_of_kernel(host))
         open_uevents(h);
     h->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     if (h->inotify_fd >= 0) {

@@ -43,8 +43,7 @@ struct nv_companion {
 
 struct nv_device {
     char bdf[BDF_SIZE];
-    uint64_t
-        ino; /* of its directory in sysfs: another function at that address has another (functions.h) */
+    uint64_t ino; /* of its directory in sysfs, by inventory_read() alone; see functions.h */
     enum nv_kind kind;
     uint16_t vendor_id, device_id;
     uint32_t class_code;

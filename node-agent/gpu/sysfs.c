@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 
 #include "base/auto.h"
 #include "base/bytes.h"
@@ -93,4 +95,12 @@ bool sysfs_exists(const struct host *host, const char *path)
     struct err ignored = ERR_INIT;
     AUTO_CLOSE int fd = host_openat(host, path, O_PATH, &ignored);
     return fd >= 0;
+}
+
+bool sysfs_is_of_kernel(const struct host *host)
+{
+    struct err ignored = ERR_INIT;
+    struct statfs what;
+    AUTO_CLOSE int fd = host_open_dir(host, "/sys", &ignored);
+    return fd >= 0 && fstatfs(fd, &what) == 0 && what.f_type == SYSFS_MAGIC;
 }

@@ -25,4 +25,8 @@ bool sysfs_exists(const struct host *host, const char *path);
 
 #define SYS_PCI_DEVICES "/sys/bus/pci/devices"
 
+/* sysfs_is_of_kernel() - the host root of a container shows this kernel's sysfs; that of a simulated node another's, of
+ * which this kernel says nothing. */
+bool sysfs_is_of_kernel(const struct host *host);
+
 #endif

@@ -1,23 +1,13 @@
 #include "node-agent/gpu/users_node.h"
 
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/vfs.h>
 
 #include "base/auto.h"
 #include "base/fs.h"
 #include "node-agent/gpu/sysfs.h"
-
-static bool is_of_kernel(const struct host *host)
-{
-    struct err ignored = ERR_INIT;
-    struct statfs fs;
-    AUTO_CLOSE int fd = host_openat(host, SYS_PCI_DEVICES, O_PATH, &ignored);
-    return fd >= 0 && fstatfs(fd, &fs) == 0 && fs.f_type == SYSFS_MAGIC;
-}
 
 static struct node_id look_up(const struct host *host, const char *path)
 {
@@ -56,7 +46,7 @@ void node_table_fill(struct node_table *table, const struct host *host,
                      const struct nv_device *devices, size_t n)
 {
     char path[96];
-    bool nvidia = false, sysfs = is_of_kernel(host);
+    bool nvidia = false, sysfs = sysfs_is_of_kernel(host);
     memset(table, 0, sizeof *table);
     for (size_t i = 0; i < n; i++) {
         const struct nv_device *dev = &devices[i];
