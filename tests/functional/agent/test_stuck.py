@@ -15,13 +15,13 @@ RESOURCE = "nvidia.com/GH100_H100_SXM5_80GB"
 
 
 def worker_of(b, bdf):
-    """The process that has the lock of the device; one that has just been started may not have written its number yet."""
-    def number():
+    """The process that has the lock of the device. One that has just been started may not have written its number yet: until
+    then the file is empty or names the worker before it, which has ended."""
+    def alive():
         with open(f"{b.root}/run/ccnode/lock/{bdf}", encoding="utf-8") as f:
-            return f.read().strip()
-    pid = int(until("a worker has the lock", number))
-    same(comm(pid), "ccnode-device", f"process {pid}")
-    return pid
+            number = f.read().strip()
+        return int(number) if number and comm(number) == "ccnode-device" else 0
+    return until("a worker has the lock", alive)
 
 
 def was_killed(pid):

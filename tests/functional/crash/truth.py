@@ -112,11 +112,13 @@ def locks_held(root):
     directory = os.path.join(root, "run/ccnode/lock")
     held = []
     for name in os.listdir(directory) if os.path.isdir(directory) else ():
-        with open(os.path.join(directory, name), "rb") as f:
-            try:
+        try:
+            with open(os.path.join(directory, name), "rb") as f:
                 fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                held.append(name)
+        except FileNotFoundError:
+            continue  # the record of a power state was removed since the listing
+        except BlockingIOError:
+            held.append(name)
     return held
 
 
