@@ -22,6 +22,7 @@ struct call {
     int64_t deadline_ms;
     int retry_after_ms;
     bool token_retried;
+    char answered[256]; /* what the server said last when it was asked again; "" = nothing yet */
     call_cb *cb;
     void *arg;
 };
@@ -233,6 +234,13 @@ static bool repeat(struct call *call, const struct http_answer *answer, const st
     return true;
 }
 
+/* The code stays: only the server knows what became of the last attempt. */
+static void tell_answered(const struct call *call, struct err *err)
+{
+    struct err last = *err;
+    (void)err_set(err, last.code, "%.220s; before that: %s", last.msg, call->answered);
+}
+
 static void on_answer(void *arg, const struct http_answer *answer)
 {
     struct call *call = arg;
@@ -248,8 +256,12 @@ static void on_answer(void *arg, const struct http_answer *answer)
             r = err_wrap(&err, -EBADMSG, "%s %s: answer %d", call->spec.verb, call->spec.resource,
                          answer->status);
     }
+    if (r < 0 && answer->status != 0)
+        (void)snprintf(call->answered, sizeof call->answered, "%.255s", err.msg);
     if (r < 0 && repeat(call, answer, &err))
         return;
+    if (r < 0 && answer->status == 0 && *call->answered)
+        tell_answered(call, &err);
     if (r < 0 && answer->status == 429 && call->spec.evicting)
         err.code = EBUSY;
     finish(call, answer->status, &err, object);

@@ -79,7 +79,7 @@ def changing_is_said_before_the_first_write_also_while_one_is_still_read():
         b.wait_state("off", ready="false")
         b.stop_agent()
         done, began = (b.ctl_json("events") or [{"number": 0}])[-1]["number"], time.time()
-        b.ctl("fault", GPU, "fsp-slow", "700")
+        b.ctl("fault", GPU, "fsp-slow", "1500")
         b.label(MODE, "on")
         b.start_agent(wait=False)
         until("one of the others has it staged", lambda: b.ctl_json("events", str(done)))
