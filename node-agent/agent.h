@@ -184,6 +184,8 @@ void change_stop_all(
 void change_end_if_idle(struct agent *agent); /* nothing that writes runs: agent_finish() */
 void change_abandon_all(struct agent *agent);
 bool change_any_writing(const struct agent *agent);
+bool change_has_turn(
+    const struct agent *agent); /* as far as the cluster is concerned (concurrency.max) */
 bool change_any_wanted(const struct agent *agent); /* the plan has chains that write */
 int agent_save_journal(struct agent *agent);
 

@@ -109,19 +109,23 @@ static int write_ahead(struct agent *agent, const struct change *change)
     return agent_save_journal(agent);
 }
 
-static void journal_result(struct agent *agent, const char *bdf, const struct nv_report *report,
-                           bool settled)
+static void journal_result(struct agent *agent, const char *bdf, enum cc_mode wanted,
+                           const struct nv_report *report, bool settled)
 {
     const struct nv_device *dev = find_device(agent, bdf);
     if (!dev)
         return;
     const struct journal_device *old = journal_find(&agent->journal, bdf);
-    if (old && old->device_id == dev->device_id && old->verified_mode == report->active &&
-        old->settled == settled && old->changing_to == CC_MODE_UNKNOWN &&
-        old->capable_known != report->unlisted && old->capable_modes == report->capable_modes)
+    bool same = old && old->device_id == dev->device_id && old->verified_mode == report->active;
+    /* what was ordered once stays so while it is told to become something else */
+    bool unordered = report->active != wanted && !(same && !old->unordered);
+    if (same && old->settled == settled && old->changing_to == CC_MODE_UNKNOWN &&
+        old->unordered == unordered && old->capable_known != report->unlisted &&
+        old->capable_modes == report->capable_modes)
         return;
     struct journal_device *entry = journal_entry(agent, dev);
     entry->verified_mode = report->active;
+    entry->unordered = unordered;
     entry->capable_known = !report->unlisted;
     entry->capable_modes = report->capable_modes;
     entry->settled = settled;
@@ -179,7 +183,7 @@ static void on_success(struct agent *agent, const struct change *change, size_t 
         memory_read(&agent->memory, bdf, &result->report, loop_now_ms(agent->loop));
         bool settled = result->report.active == result->report.pending ||
                        result->report.pending == CC_MODE_UNKNOWN;
-        journal_result(agent, bdf, &result->report, settled);
+        journal_result(agent, bdf, change->wanted[i], &result->report, settled);
         return;
     }
     memory_succeeded(&agent->memory, bdf);
@@ -196,7 +200,7 @@ static void on_success(struct agent *agent, const struct change *change, size_t 
         report.booted = true;
     }
     memory_read(&agent->memory, bdf, &report, loop_now_ms(agent->loop));
-    journal_result(agent, bdf, &report, report.active == report.pending);
+    journal_result(agent, bdf, change->wanted[i], &report, report.active == report.pending);
     log_info("device is in its mode", "bdf", bdf, "mode", cc_mode_name(report.active), NULL);
 }
 
@@ -399,22 +403,29 @@ static void on_lease(void *arg, const struct kube_result *result)
                        "a Lease is needed before this node may change: %.400s", result->err.msg);
     else
         *agent->lease_error = '\0';
-    agent_kick(agent, LOOK_USERS, 0);
+    agent_kick(agent, LOOK_SYSFS, 0); /* what is offered until then is withdrawn first */
+}
+
+bool change_has_turn(const struct agent *agent)
+{
+    return !agent->kube || agent->config.concurrency_max == 0 ||
+           (agent->lease && kube_lease_is_held(agent->lease));
 }
 
 static bool lease_allows(struct agent *agent)
 {
-    if (!agent->kube || agent->config.concurrency_max == 0)
+    if (change_has_turn(agent))
         return true;
     if (!agent->lease) {
         (void)snprintf(agent->lease_error, sizeof agent->lease_error,
-                       "waiting for one of %d places (concurrency.max) to change mode",
+                       "waiting for one of %d places (concurrency.max) to change mode; until then "
+                       "idle devices are offered in the mode that was ordered before",
                        agent->config.concurrency_max);
         agent->lease =
             kube_lease_acquire(agent->kube, agent->config.concurrency_lease,
                                (unsigned)agent->config.concurrency_max, 0, on_lease, agent);
     }
-    return kube_lease_is_held(agent->lease);
+    return change_has_turn(agent);
 }
 
 /* Pods that were evicted leave in their own time, and the change for which they leave needs the same turn. */
@@ -583,9 +594,10 @@ void change_verify_idle(struct agent *agent)
     for (size_t i = 0; i < change->n; i++) {
         const struct track *track = agent_track(agent, change->bdfs[i]);
         const struct memory_device *m = memory_find(&agent->memory, change->bdfs[i]);
-        if (agent->plan->devices[i].decision != DECISION_IN_PLACE || !track || track->querying ||
-            !m || !m->report_valid || now - m->read_at_ms < agent->config.verify_interval_ms ||
-            !may_verify(agent, i, m))
+        const struct device_plan *planned = &agent->plan->devices[i];
+        if ((planned->decision != DECISION_IN_PLACE && !planned->serve) || !track ||
+            track->querying || track->acting || !m || !m->report_valid ||
+            now - m->read_at_ms < agent->config.verify_interval_ms || !may_verify(agent, i, m))
             continue;
         struct device_plan *d = &change->plan.devices[i];
         *d = (struct device_plan){.decision = DECISION_QUERY, .n_steps = 1};

@@ -98,7 +98,7 @@ void journal_begin_boot(struct journal *journal, const char *boot_id)
         struct journal_device *d = &journal->devices[i];
         d->verified_mode = CC_MODE_UNKNOWN;
         d->changing_to = CC_MODE_UNKNOWN;
-        d->settled = d->capable_known = false;
+        d->settled = d->capable_known = d->unordered = false;
         d->capable_modes = 0;
     }
 }
@@ -125,6 +125,8 @@ static struct json_object *format_device(const struct journal_device *d)
                            json_object_new_string(cc_mode_name(d->verified_mode)));
     json_object_object_add(o, "settled", json_object_new_boolean(d->settled));
     json_object_object_add(o, "changing_to", json_object_new_string(cc_mode_name(d->changing_to)));
+    if (d->unordered) /* seldom there, as "removed" */
+        json_object_object_add(o, "unordered", json_object_new_boolean(true));
     if (d->capable_known)
         json_object_object_add(o, "capable_modes", format_modes(d->capable_modes));
     return o;
@@ -200,6 +202,18 @@ static int member_mode(struct json_object *object, const char *key, enum cc_mode
     return 0;
 }
 
+/* Absent: false. */
+static int member_flag(struct json_object *object, const char *key, bool *ret, struct err *err)
+{
+    struct json_object *value;
+    if (!json_object_object_get_ex(object, key, &value))
+        return 0;
+    if (!json_object_is_type(value, json_type_boolean))
+        return err_set(err, EINVAL, "%s is neither true nor false", key);
+    *ret = json_object_get_boolean(value);
+    return 0;
+}
+
 /* Absent: not known. */
 static int parse_capable(struct json_object *object, struct journal_device *d, struct err *err)
 {
@@ -243,12 +257,14 @@ static int parse_device(struct json_object *object, struct journal *journal, str
     r = member_mode(object, "verified_mode", &d->verified_mode, err);
     if (r == 0)
         r = member_mode(object, "changing_to", &d->changing_to, err);
+    if (r == 0)
+        r = member_flag(object, "unordered", &d->unordered, err);
     return r < 0 ? r : parse_capable(object, d, err);
 }
 
 static int parse_body(struct json_object *body, struct journal *journal, struct err *err)
 {
-    struct json_object *devices, *registered;
+    struct json_object *devices;
     const char *boot_id = member_text(body, "boot_id", sizeof journal->boot_id);
     if (!boot_id || !json_object_object_get_ex(body, "devices", &devices) ||
         !json_object_is_type(devices, json_type_array))
@@ -258,16 +274,14 @@ static int parse_body(struct json_object *body, struct journal *journal, struct 
     (void)snprintf(journal->removed, sizeof journal->removed, "%s", removed ? removed : "");
     const char *kubelet = member_text(body, "kubelet", sizeof journal->kubelet);
     (void)snprintf(journal->kubelet, sizeof journal->kubelet, "%s", kubelet ? kubelet : "");
-    if (json_object_object_get_ex(body, "registered", &registered)) {
-        if (!json_object_is_type(registered, json_type_boolean))
-            return err_set(err, EINVAL, "registered is neither true nor false");
-        journal->registered = json_object_get_boolean(registered);
-    }
+    int r = member_flag(body, "registered", &journal->registered, err);
+    if (r < 0)
+        return r;
     for (size_t i = 0; i < json_object_array_length(devices); i++) {
         struct json_object *device = json_object_array_get_idx(devices, i);
         if (!json_object_is_type(device, json_type_object))
             return err_set(err, EINVAL, "device %zu is not an object", i);
-        int r = parse_device(device, journal, err);
+        r = parse_device(device, journal, err);
         if (r < 0)
             return r;
     }

@@ -23,8 +23,10 @@ struct journal_device {
     enum cc_mode verified_mode; /* UNKNOWN = none */
     bool settled;               /* pending equalled active when it was verified */
     enum cc_mode changing_to;   /* a change is under way; UNKNOWN = none */
-    bool capable_known;         /* its registers were read in this boot */
-    unsigned capable_modes;     /* and said so: set of CC_MODE_BIT(), 0 = no CC */
+    bool
+        unordered; /* nobody has ordered verified_mode: found at first sight, or changed by somebody else */
+    bool capable_known;     /* its registers were read in this boot */
+    unsigned capable_modes; /* and said so: set of CC_MODE_BIT(), 0 = no CC */
 };
 
 struct journal {

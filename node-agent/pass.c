@@ -242,6 +242,7 @@ static void make_plan(struct agent *agent)
         .vfio_driver = agent->config.vfio_driver,
         .manage_vfio = agent->config.vfio_manage && !agent->intent->stand_back.vfio,
         .check_released = agent->config.recovery_check_released && !agent->may_not_open,
+        .no_turn = !change_has_turn(agent),
         .now_ms = loop_now_ms(agent->loop),
     };
     plan_make(&options, agent->intent, agent->observed, &agent->journal, agent->plan);
@@ -416,6 +417,21 @@ static void forget_overcome_failures(struct agent *agent)
     }
 }
 
+/* A device may have been read before anybody knew the orders. */
+static void note_ordered(struct agent *agent)
+{
+    for (size_t i = 0; i < agent->observed->n; i++) {
+        const struct observed_device *d = &agent->observed->devices[i];
+        const struct journal_device *entry = journal_find(&agent->journal, d->dev.bdf);
+        if (!entry || !entry->unordered || entry->device_id != d->dev.device_id ||
+            d->knowledge != KNOWN_REGISTERS || d->report.active != entry->verified_mode ||
+            d->report.active != agent->intent->devices[i].mode)
+            continue;
+        journal_put(&agent->journal, d->dev.bdf)->unordered = false;
+        agent->journal_dirty = true;
+    }
+}
+
 /* New orders are tried at once, whatever failed under the old ones. */
 void agent_try_again(struct agent *agent)
 {
@@ -441,6 +457,8 @@ void agent_decide(struct agent *agent)
         return;
     }
     forget_overcome_failures(agent);
+    if (!blind)
+        note_ordered(agent);
     if (agent->journal_dirty)
         (void)agent_save_journal(agent);
     if (!blind) {

@@ -372,7 +372,7 @@ static void decide_together(struct making *in)
         stopper = find_stopper(in, entering, &who);
     }
     evict_together(in, stopper);
-    in->withdraw_all = !stopper || stopper->decision != DECISION_REFUSED;
+    in->withdraw_all = stopper ? stopper->decision != DECISION_REFUSED : !in->options->no_turn;
     if (stopper) {
         stop_the_others(in, stopper, who);
         return;
@@ -534,6 +534,18 @@ static bool is_part_of_fabric(const struct making *in, const struct view *v)
            intent_find_outsider(in->intent, in->observed) != NULL;
 }
 
+/* Its change comes when it is this node's turn, and until then it is what was ordered before: an operator who lets so many
+ * nodes change at a time wants the others to serve. Nobody ordered what drifted, or was found at first sight. */
+static bool serves_until_turn(const struct making *in, const struct view *v,
+                              const struct device_plan *d)
+{
+    const struct journal_device *entry = journal_find(in->journal, v->dev->bdf);
+    return in->options->no_turn && d->decision == DECISION_CHANGE && v->change_mode &&
+           !v->change_binding && !v->check && v->seen->failures == 0 &&
+           v->seen->knowledge == KNOWN_REGISTERS && entry && !entry->unordered &&
+           entry->device_id == v->dev->device_id && entry->verified_mode == v->report.active;
+}
+
 /* What may stay with kubelet while this plan is carried out. */
 static void decide_serving(struct making *in)
 {
@@ -542,10 +554,16 @@ static void decide_serving(struct making *in)
     for (size_t i = 0; i < plan->n; i++) {
         const struct view *v = &in->views[i];
         struct device_plan *d = &plan->devices[i];
-        d->serve = in->intent->serve && d->decision == DECISION_IN_PLACE && v->known &&
-                   !v->report.unlisted && v->dev->driver_is_vfio && v->dev->group_viable &&
-                   v->report.pending == v->report.active && !is_part_of_fabric(in, v);
-        bool incomplete = v->wish->managed && d->decision != DECISION_IN_PLACE;
+        bool until_turn = serves_until_turn(in, v, d);
+        d->serve = in->intent->serve && (d->decision == DECISION_IN_PLACE || until_turn) &&
+                   v->known && !v->report.unlisted && v->dev->driver_is_vfio &&
+                   v->dev->group_viable && v->report.pending == v->report.active &&
+                   !is_part_of_fabric(in, v);
+        if (until_turn && d->serve)
+            decide(d, DECISION_CHANGE,
+                   "in mode %s until it is this node's turn to change (concurrency.max)",
+                   cc_mode_name(v->report.active));
+        bool incomplete = v->wish->managed && d->decision != DECISION_IN_PLACE && !until_turn;
         bool failed = d->decision == DECISION_REFUSED || d->decision == DECISION_WAIT;
         hold = hold || (incomplete && v->wish->mode == CC_MODE_PPCIE);
         hold = hold || (failed && in->options->failure == FAILURE_HOLD_ALL);

@@ -49,7 +49,8 @@ struct plan_step {
 struct device_plan {
     enum decision decision;
     bool
-        serve; /* may be offered while this plan is carried out: verified, bound, not about to change */
+        serve; /* may be offered while this plan is carried out: verified, bound, not about to change
+                  (with no_turn: not yet) */
     bool
         evict; /* BUSY: its pods are to be evicted, by policy, for a change that is known to be needed */
     char reason[704]; /* for BUSY, REFUSED, WAIT: who or what, and the cure */
@@ -80,6 +81,8 @@ struct plan_options {
     const char *vfio_driver; /* "auto" or a name */
     bool manage_vfio;
     bool check_released;
+    bool
+        no_turn; /* other nodes change first (concurrency.max): what was offered stays so until then */
     bool no_reset; /* ccnode set-mode --no-reset: stage and read back only */
     int64_t now_ms;
 };

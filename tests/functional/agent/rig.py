@@ -318,6 +318,24 @@ class Bench:
         assert code == 200, answer
         return [(c["time"], c["object"]["metadata"].get("labels", {})) for c in answer["changes"]]
 
+    # ---- the semaphore "turn" of concurrency.lease, with one place ----
+
+    LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+
+    def whose_turn(self):
+        return self.api.call("GET", f"{self.LEASES}/turn-0")[1].get("spec", {}).get("holderIdentity")
+
+    def give_turn_to(self, holder, seconds=3600):
+        """"" = nobody"""
+        now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
+        spec = {"holderIdentity": holder, "leaseDurationSeconds": seconds, "acquireTime": now, "renewTime": now}
+        code, lease = self.api.call("GET", f"{self.LEASES}/turn-0")
+        if code == 200:
+            code, lease = self.api.call("PUT", f"{self.LEASES}/turn-0", {**lease, "spec": spec})
+        else:
+            code, lease = self.api.call("POST", self.LEASES, {"metadata": {"name": "turn-0", "labels": {"ccnode.io/semaphore": "turn"}}, "spec": spec})
+        assert code in (200, 201), lease
+
     # ---- the hardware ----
 
     def modes(self):

@@ -295,20 +295,15 @@ def the_lease_comes_before_eviction():
         b.start_agent()
         b.wait_state("off", ready="false")
         start_pod(b, "nvidia.com/GH100_H100_PCIE")
-        path = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
-        until("given back", lambda: not b.api.call("GET", path + "/turn-0")[1]["spec"].get("holderIdentity"))
-        code, lease = b.api.call("GET", path + "/turn-0")
-        now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
-        lease["spec"] = {"holderIdentity": "other-node", "leaseDurationSeconds": 3, "acquireTime": now, "renewTime": now}
-        code, answer = b.api.call("PUT", path + "/turn-0", lease)
-        assert code == 200, answer
+        until("given back", lambda: not b.whose_turn())
+        b.give_turn_to("other-node", 3)
         b.label(MODE, "on")
         b.wait_state("waiting-busy", ready="false")
         until("the condition says what it waits for", lambda: "concurrency.max" in b.condition()["message"])
         assert has_pod(b) and not b.events("PodEvicted"), "evicted before it is our turn"
         b.wait_state("on", ready="true")  # the other one does not renew
         assert not has_pod(b) and b.events("PodEvicted")
-        until("given back", lambda: not b.api.call("GET", path + "/turn-0")[1]["spec"].get("holderIdentity"))
+        until("given back", lambda: not b.whose_turn())
 
 
 def a_pod_that_comes_at_the_last_moment_wins():

@@ -231,11 +231,7 @@ def a_default_waits_for_the_cluster_policy():
 
 def changes_take_turns_by_lease():
     with Bench("h100-pcie", config="concurrency: { max: 1, lease: turn }\n") as b:
-        path = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
-        now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
-        code, answer = b.api.call("POST", path, {"metadata": {"name": "turn-0", "labels": {"ccnode.io/semaphore": "turn"}}, "spec": {
-            "holderIdentity": "other-node", "leaseDurationSeconds": 3, "acquireTime": now, "renewTime": now}})
-        assert code == 201, answer
+        b.give_turn_to("other-node", 3)
         b.start_agent()
         until("the condition says what it waits for", lambda: b.condition()["reason"] == "WaitingForLease")
         same(b.resets()[GPU], 0, "not our turn")
@@ -243,7 +239,63 @@ def changes_take_turns_by_lease():
         time.sleep(1)
         same(b.resets()[GPU], 0, "still not")
         b.wait_state("on", ready="true")  # the other one does not renew
-        until("given back", lambda: not b.api.call("GET", path + "/turn-0")[1]["spec"].get("holderIdentity"))
+        until("given back", lambda: not b.whose_turn())
+
+
+def healthy(b):
+    return sorted(d for have in b.kubelet.devices().values() for d, health in have.items() if health == "Healthy")
+
+
+def a_node_serves_until_its_turn():
+    """What concurrency.max is for: the nodes that wait go on as they were ordered before."""
+    with Bench("hgx-h100", config="concurrency: { max: 1, lease: turn }\ndevices: { verifyInterval: 1s }\n") as b:
+        b.start_agent()
+        b.wait_state("off", ready="false")
+        everything = sorted(b.modes())
+        until("all are offered", lambda: healthy(b) == everything)
+        names = b.cdi_names()
+        b.give_turn_to("other-node")
+        for mode in ("on", "ppcie"):  # each for itself, and all together
+            b.label(MODE, mode)
+            b.wait_condition("WaitingForLease")
+            b.wait_state("changing", ready="false")
+            until(lambda: f"said of each: {b.annotation_status()} {healthy(b)} {b.condition()}", lambda: "turn" in {d["bdf"]: d["reason"] for d in b.annotation_status()}[GPU])
+            time.sleep(0.5)  # nothing happens
+            same((healthy(b), b.cdi_names()), (everything, names), "offered as before")
+        b.stop_agent()
+        since = time.time()
+        b.start_agent()
+        until("so does the next agent", lambda: healthy(b) == everything)
+        b.wait_condition("WaitingForLease")
+        same(b.log().count("step=stage"), 0, "nothing was touched")
+        same(b.resets()[GPU], 0, "nor reset")
+
+        b.label(MODE, "on")
+        b.ctl("drift", GPU, "devtools")
+        until("nobody ordered that", lambda: healthy(b) == [d for d in everything if d != GPU], 15)
+        same(b.modes()[GPU], "devtools", "also what drifted waits for its turn")
+
+        b.give_turn_to("")
+        b.wait_state("on", ready="true")
+        until("all are offered", lambda: healthy(b) == everything)
+        lists = [e for e in b.kubelet.ask("log", since=since, what="list")["log"] if e["resource"] == SXM]
+        withdrawn = min(e["time"] for e in lists if set(e["devices"].values()) == {"Unhealthy"})
+        touched = min(float(e["time"]) for e in b.ctl_json("events") if float(e["time"]) > since)
+        assert withdrawn < touched, f"withdrawn {withdrawn - touched:.3f} s after the first write"
+
+
+def what_nobody_ordered_is_not_offered_until_the_turn():
+    with Bench("hgx-h100", config="concurrency: { max: 1, lease: turn }\n") as b:
+        b.give_turn_to("other-node")
+        b.label(MODE, "on")
+        b.start_agent()  # for the first time here: that the GPUs are off is nobody's order
+        b.wait_condition("WaitingForLease")
+        time.sleep(0.5)  # nothing happens
+        switches = sorted(b.modes())[:4]
+        same((healthy(b), b.modes()[GPU], b.driver(GPU)), (switches, "off", "vfio-pci"), "found at first sight")
+        b.give_turn_to("")
+        b.wait_state("on", ready="true")
+        until("offered", lambda: healthy(b) == sorted(b.modes()))
 
 
 def an_index_stays_with_its_gpu():
@@ -282,7 +334,7 @@ def the_plugin_is_switched_off_and_on():
 
 
 if __name__ == "__main__":
-    run(allocations_are_checked, changes_take_turns_by_lease, we_stand_back_from_duties_of_the_gpu_operator,
+    run(allocations_are_checked, changes_take_turns_by_lease, a_node_serves_until_its_turn, what_nobody_ordered_is_not_offered_until_the_turn, we_stand_back_from_duties_of_the_gpu_operator,
         the_plugin_is_switched_off_and_on, an_index_stays_with_its_gpu, a_kubelet_that_starts_later, a_kubelet_that_restarts,
         four_models_and_a_gpu_without_cc, several_models_under_one_alias, aliases_and_numbers,
         a_held_gpu_is_not_given_twice_under_a_new_name, a_cluster_policy_holds_while_nobody_answers,

@@ -25,6 +25,7 @@ static struct journal sample(void)
     d = journal_put(&j, "0000:2a:00.0");
     d->device_id = 0x22a3;
     d->changing_to = CC_MODE_PPCIE;
+    d->unordered = true;
     return j;
 }
 
@@ -41,6 +42,7 @@ static void what_was_written_is_read_again(void **state)
     assert_true(b.registered);
     assert_int_equal(b.devices[0].device_id, 0x2331);
     assert_int_equal(b.devices[1].changing_to, CC_MODE_PPCIE);
+    assert_true(b.devices[1].unordered && !b.devices[0].unordered);
     assert_string_equal(b.devices[0].original_driver, "nvidia");
     assert_string_equal(b.removed, "0000:9a:00.0");
 }
@@ -74,6 +76,8 @@ static void every_changed_value_is_refused(void **state)
         {"\"off\"", "\"of\"", "capable_modes"},
         {"\"registered\": true", "\"registered\": 1", "neither true nor false"},
         {"\"registered\": true", "\"registered\": false", "checksum"},
+        {"\"unordered\": true", "\"unordered\": \"no\"", "neither true nor false"},
+        {"\"unordered\": true", "\"unordered\": false", "checksum"},
         {"\"on\"", "\"perhaps\"", "mode"},
         {"\"journal\"", "\"jornal\"", "missing"},
         {"0000:2a", "0000:18", "twice"},

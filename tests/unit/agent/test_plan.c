@@ -170,6 +170,80 @@ static void ppcie_takes_all_together_with_barriers(void **state)
         assert_false(plan.devices[i].serve);
 }
 
+static struct journal_device *remember(size_t i)
+{
+    struct journal_device *entry = journal_put(&journal, node.devices[i].dev.bdf);
+    entry->device_id = node.devices[i].dev.device_id;
+    entry->verified_mode = node.devices[i].report.active;
+    return entry;
+}
+
+static void until_its_turn_what_was_ordered_is_served(void **state)
+{
+    (void)state;
+    make_node(&node, 2, 1);
+    options.no_turn = true;
+    static const enum cc_mode orders[] = {CC_MODE_ON, CC_MODE_PPCIE};
+    for (size_t o = 0; o < ARRAY_LEN(orders); o++) {
+        journal = (struct journal){0};
+        want(orders[o], orders[o] == CC_MODE_PPCIE ? CC_MODE_PPCIE : CC_MODE_OFF);
+        make();
+        assert_false(plan.devices[0].serve); /* nobody vouches for it */
+        for (size_t i = 0; i < node.n; i++)
+            (void)remember(i);
+        make();
+        assert_true(plan.changes);
+        for (size_t i = 0; i < node.n; i++)
+            assert_true(plan.devices[i].serve);
+        assert_non_null(strstr(plan.devices[0].reason, "in mode off until"));
+        options.no_turn = false;
+        make();
+        assert_false(plan.devices[0].serve);
+        assert_string_equal(plan.devices[0].reason, "");
+        options.no_turn = true;
+    }
+}
+
+static void until_its_turn_what_is_not_in_order_is_not_served(void **state)
+{
+    (void)state;
+    static const char *const cases[] = {
+        "drifted", "found at first sight", "other device", "staged",
+        "failed",  "other driver",         "unbound",      "believed"};
+    for (size_t c = 0; c < ARRAY_LEN(cases); c++) {
+        make_node(&node, 2, 0);
+        want(CC_MODE_ON, CC_MODE_OFF);
+        options.no_turn = true;
+        journal = (struct journal){0};
+        (void)remember(1);
+        struct journal_device *entry = remember(0);
+        struct observed_device *d = &node.devices[0];
+        if (c == 0)
+            set_mode(d, CC_MODE_DEVTOOLS);
+        else if (c == 1)
+            entry->unordered = true;
+        else if (c == 2)
+            entry->device_id++;
+        else if (c == 3)
+            d->report.pending = CC_MODE_ON;
+        else if (c == 4)
+            d->failures = 1;
+        else if (c == 5)
+            options.vfio_driver = "other";
+        else if (c == 6)
+            set_driver(d, "");
+        else
+            d->knowledge = KNOWN_JOURNAL;
+        make();
+        if (plan.devices[0].serve)
+            fail_msg("%s", cases[c]);
+        if (c != 5)
+            assert_true(plan.devices[1].serve);
+        options.vfio_driver = "auto";
+    }
+    journal = (struct journal){0};
+}
+
 static void ppcie_to_off_takes_switches_along(void **state)
 {
     (void)state;
@@ -487,6 +561,8 @@ int main(void)
         cmocka_unit_test_setup(not_knowing_who_uses_it_is_being_used, fresh),
         cmocka_unit_test_setup(a_held_device_in_its_mode_stays_served, fresh),
         cmocka_unit_test_setup(ppcie_takes_all_together_with_barriers, fresh),
+        cmocka_unit_test_setup(until_its_turn_what_was_ordered_is_served, fresh),
+        cmocka_unit_test_setup(until_its_turn_what_is_not_in_order_is_not_served, fresh),
         cmocka_unit_test_setup(ppcie_to_off_takes_switches_along, fresh),
         cmocka_unit_test_setup(a_part_of_the_fabric_is_not_served_in_ppcie, fresh),
         cmocka_unit_test_setup(an_incapable_device_refuses_before_anything_is_written, fresh),
