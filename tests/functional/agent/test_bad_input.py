@@ -111,7 +111,7 @@ def configuration_files():
                 line = [x for x in b.log().splitlines() if "the new configuration is not used" in x][-1]
                 assert words in line and "ccnode.yaml" in line, line
         same((b.labels()[STATE], b.labels()[READY]), ("on", "true"), "the old one stays")
-        assert any("ccnode.yaml" in e["note"] for e in b.events("InvalidConfiguration"))
+        until("an Event", lambda: any("ccnode.yaml" in e["note"] for e in b.events("InvalidConfiguration")))
         b.stop_agent()
 
 
@@ -188,11 +188,10 @@ def a_host_that_cannot_be_looked_at():
     """No /sys below the host root, from the start or later: said once, tried again every five seconds, no processor burnt."""
     def calm(b):
         until("it says so", lambda: "the host cannot be looked at" in b.log())
-        before = cpu_seconds(b)
-        time.sleep(1)
-        used = cpu_seconds(b) - before
-        assert used < 0.2, f"{used:.2f} s of processor in one second"
-        same(b.log().count("the host cannot be looked at"), 1, "times said")
+        until("less than a fifth of a processor is used", lambda: share(b) < 0.2, step=0)  # when what the start needs is over
+        # a look while the node is taken down may see it half gone: that is something else
+        said = [x.split("error=", 1)[1] for x in b.log().splitlines() if "the host cannot be looked at" in x]
+        same(said, list(dict.fromkeys(said)), "each said once")
 
     with Bench() as b:
         simulated, b.root = b.root, os.path.join(b.dir, "empty")
@@ -226,7 +225,7 @@ def a_host_that_is_hidden_for_a_while():
             assert status == 503 and "cannot be looked at" in page, (status, page)
             until("an Event", lambda: b.events("HostUnreadable"))
         finally:
-            subprocess.run(["umount", bus], check=True)
+            subprocess.run(["umount", "--lazy", bus], check=True)  # the agent may be looking at this moment
         b.wait_state("on", ready="true")
         b.wait_condition("Ready")
         until("/readyz", lambda: b.get("/readyz")[0] == 200)
@@ -239,9 +238,17 @@ def a_host_that_is_hidden_for_a_while():
             b.wait_condition("HostUnreadable")
             until("no promise", lambda: b.labels().get("nvidia.com/cc.ready.state") != "true")
         finally:
-            subprocess.run(["umount", bus], check=True)
+            subprocess.run(["umount", "--lazy", bus], check=True)
         b.wait_state("on", ready="true")
         same(b.resets(), resets, "nothing was done")
+
+
+def share(b):
+    """of a processor that the agent uses, over a second and as long as it takes to ask twice"""
+    began, before = time.monotonic(), cpu_seconds(b)
+    time.sleep(1)
+    used = cpu_seconds(b) - before
+    return used / (time.monotonic() - began)
 
 
 def cpu_seconds(b):

@@ -25,8 +25,8 @@ def a_held_gpu_holds_up_only_itself_and_the_holder_is_named():
         b.wait_state("waiting-busy", ready="false")
         same({d for d in gpus(b) if b.modes()[d] == "off"}, {GPU}, "the others are switched")
         same(b.resets()[GPU], before[GPU], "a held GPU is never reset")
-        health = b.kubelet.devices()[RESOURCE]
-        same({d for d, h in health.items() if h == "Unhealthy"}, {GPU}, "withdrawn")
+        until(lambda: f"withdrawn: {b.kubelet.devices()}",
+              lambda: {d for d, h in b.kubelet.devices()[RESOURCE].items() if h == "Unhealthy"} == {GPU})
         condition = b.wait_condition("WaitingForPods")
         assert GPU in condition["message"] and f"pid {pid}" in condition["message"], condition
         until("Event", lambda: b.events("WaitingForPods"))
@@ -44,7 +44,7 @@ def a_holder_is_seen_although_a_look_is_under_way():
             b.ctl("hold", GPU, "resource0")
             resets = b.resets()[GPU]
             b.label(MODE, "on")
-            b.wait_state("waiting-busy", ready="false", seconds=10)
+            b.wait_state("waiting-busy", ready="false")
             same(b.resets()[GPU], resets, "held")
 
 
@@ -64,7 +64,7 @@ def registers_of_a_device_in_use_are_not_read():
         b.wait_state("off", ready="false")
         b.kubelet.ask("wait", resource=RESOURCE, allocatable=8)
         b.kubelet.ask("allocate", resource=RESOURCE, pod="ml/train")
-        held = until("the pod is seen", lambda: [d["bdf"] for d in b.status()["devices"] if "ml/train" in str(d)])[0]
+        held = until("the pod is seen", lambda: [d["bdf"] for d in b.status().get("devices", []) if "ml/train" in str(d)])[0]
         idle = [d for d in gpus(b) if d != held]
         wait_for_reads(b, held)
         before, others = reads(b, held), [reads(b, d) for d in idle]
@@ -85,6 +85,7 @@ def an_offered_device_is_not_opened_to_verify_it():
         b.ctl("lockdown", "integrity")
         b.label(MODE, "off")  # a look at the host
         until("it is taken in", lambda: '"orders of the node" mode=off' in b.log())
+        b.get("/healthz")  # answered after the look that follows the order
         wait_for_reads(b, GPU)
         before, resets = reads(b, GPU), b.resets()[GPU]
         time.sleep(9)  # the agent looks what is due every 4 s
@@ -117,7 +118,8 @@ def ppcie_waits_for_all():
         b.wait_state("waiting-busy", ready="false")
         held = b.resets()
         same({d for d in before if held[d] != before[d] and d != "0000:3a:00.0"}, set(), "nobody is reset")
-        assert all(h == "Unhealthy" for r in b.kubelet.devices().values() for h in r.values())
+        until(lambda: f"all withdrawn: {b.kubelet.devices()}",
+              lambda: {h for r in b.kubelet.devices().values() for h in r.values()} == {"Unhealthy"})
         b.ctl("release", "all")
         b.wait_state("ppcie", ready="true")
 
@@ -154,12 +156,12 @@ def a_wrong_socket_of_kubelet_is_told_and_nothing_is_reset():
         b.wait_state("waiting-busy", ready="false")
         b.kill_agent()
         b.start_agent()
-        until("known from the journal", lambda: "podResources.socket" in str(b.status()))
+        until("known from the journal", lambda: b.status().get("pid") == b.agent.pid and "podResources.socket" in str(b.status()))
         b.wait_state("waiting-busy", ready="false")
         same(b.resets()[GPU], resets, "not reset under a pod")
         b.write_config("")
         b.wait_state("on", ready="true")
-        b.kubelet.ask("allocate", resource=resource, pod="ml/train")
+        b.kubelet.give(resource, "ml/train")
         b.write_config(wrong)
         until("told again", lambda: "podResources.socket" in b.condition()["message"])
         same(b.labels()[STATE], "on", "what is in place stays")
@@ -184,7 +186,7 @@ def restart_with_a_held_gpu_believes_the_journal():
             stop()
             b.start_agent()
             until("registered again", lambda: b.kubelet.devices().get("nvidia.com/GH100_H100_PCIE", {}).get(GPU))
-            until("in place", lambda: b.status().get("devices", [{}])[0].get("decision") == "in-place")
+            until("in place", lambda: b.status().get("pid") == b.agent.pid and b.status()["devices"][0]["decision"] == "in-place")
             b.wait_state("on")
             until("told", b.annotation_status)
             same(b.labels().get("nvidia.com/cc.capable"), "true", "what its registers said is not forgotten")
@@ -239,12 +241,13 @@ def policy_evict_evicts_once_and_obeys_budgets():
         b.wait_state("off")
         b.label(MODE, "on")
         b.wait_state("on", ready="true")
-        assert b.events("PodEvicted")
+        until("Event", lambda: b.events("PodEvicted"))
 
 
 def a_pod_that_does_not_leave_is_told():
     """Its eviction was accepted, and it takes its time: told once, and waited for."""
-    with Bench("h100-pcie", config="busy: { policy: evict, evictTimeout: 1s }\n", api_options=("--no-reap",)) as b:
+    # so long that the server has accepted the eviction before, however busy it is
+    with Bench("h100-pcie", config="busy: { policy: evict, evictTimeout: 6s }\n", api_options=("--no-reap",)) as b:
         b.start_agent()
         b.wait_state("off", ready="false")
         resource = "nvidia.com/GH100_H100_PCIE"
@@ -296,13 +299,15 @@ def the_lease_comes_before_eviction():
         b.wait_state("off", ready="false")
         start_pod(b, "nvidia.com/GH100_H100_PCIE")
         until("given back", lambda: not b.whose_turn())
-        b.give_turn_to("other-node", 3)
+        b.give_turn_to("other-node")
         b.label(MODE, "on")
         b.wait_state("waiting-busy", ready="false")
         until("the condition says what it waits for", lambda: "concurrency.max" in b.condition()["message"])
         assert has_pod(b) and not b.events("PodEvicted"), "evicted before it is our turn"
-        b.wait_state("on", ready="true")  # the other one does not renew
-        assert not has_pod(b) and b.events("PodEvicted")
+        b.give_turn_to("other-node", 1)
+        b.wait_state("on", ready="true", seconds=60)  # the other one does not renew
+        assert not has_pod(b)
+        until("Event", lambda: b.events("PodEvicted"))
         until("given back", lambda: not b.whose_turn())
 
 
@@ -348,11 +353,18 @@ def a_kubelet_that_has_just_started_is_not_believed():
         b.kubelet.ask("set", podresources="starting")
         b.kubelet.ask("restart", kill=True)
         until("the list is not believed", lambda: "kubelet has just started" in b.condition()["message"])
+        b.kubelet.ask("set", podresources="normal")
+        until("the pod is seen again", lambda: "ml/train" in b.condition()["message"])
+        # anew, as after ten seconds it is believed, and on a busy machine two agents may need them
+        registered = b.log().count("registered with kubelet")
+        b.kubelet.ask("set", podresources="starting")
+        b.kubelet.ask("restart", kill=True)
+        until("registered", lambda: b.log().count("registered with kubelet") > registered)
         b.stop_agent()
         b.start_agent()  # which remembers with whom it registered first
         until("neither by the next agent", lambda: "kubelet has just started" in b.status().get("condition", {}).get("message", ""))
         b.kubelet.ask("set", podresources="normal")
-        until("the pod is seen again", lambda: "ml/train" in b.condition()["message"])
+        until("the pod is seen again", lambda: "ml/train" in b.status().get("condition", {}).get("message", ""))
         same((b.resets(), b.labels()[STATE]), (resets, "waiting-busy"), "never touched")
         b.kubelet.ask("release", pod="ml/train")
         b.wait_state("on", seconds=40)
@@ -365,7 +377,7 @@ def a_held_device_stays_offered_while_kubelet_restarts():
         b.wait_state("on", ready="true")
         b.kubelet.ask("wait", resource="nvidia.com/GH100_H100_PCIE", allocatable=1)
         b.kubelet.ask("allocate", resource="nvidia.com/GH100_H100_PCIE", pod="ml/train")
-        until("the pod is seen", lambda: "ml/train" in str(b.status()["devices"]))
+        until("the pod is seen", lambda: "ml/train" in str(b.status().get("devices")))
         b.kubelet.ask("stop")
         time.sleep(6)  # who has a device that is in use is looked at every 5 s: in vain
         began = time.time()
@@ -393,9 +405,10 @@ def in_a_cluster_the_own_pod_tells_when_kubelet_knows_all():
         same(b.resets(), resets, "not touched")
         b.kubelet.ask("release", pod="ml/train")
         b.kubelet.ask("set", podresources="normal")
-        began = time.monotonic()
+        began = time.time()
         b.wait_state("on", ready="true")
-        assert time.monotonic() - began < 15, "no need to wait until kubelet has run for a while"
+        said = next(t for t, labels in b.history() if t > began and (labels.get(STATE), labels.get(READY)) == ("on", "true"))
+        assert said - began < 15, "no need to wait until kubelet has run for a while"
 
 
 if __name__ == "__main__":

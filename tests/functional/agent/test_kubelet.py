@@ -88,15 +88,16 @@ def four_models_and_a_gpu_without_cc():
         until("more than two resources", lambda: len(b.kubelet.devices()) >= 3)
         b.label(MODE, "on")
         b.wait_state("degraded", ready="true")
-        devices = b.kubelet.devices()
         modes = b.modes()
         until("said", lambda: not [d for d in b.annotation_status() if d["health"] == "changing"])
-        healthy = {d["bdf"] for d in b.annotation_status() if d["health"] == "healthy"}
+        told = {d["bdf"]: "Healthy" if d["health"] == "healthy" else "Unhealthy" for d in b.annotation_status()}
+        until(lambda: f"as told, {told}: {b.kubelet.devices()}",
+              lambda: all(health == told[device] for ids in b.kubelet.devices().values() for device, health in ids.items()))
+        devices = b.kubelet.devices()
         for resource, ids in devices.items():
             for device, health in ids.items():
-                same(health, "Healthy" if device in healthy else "Unhealthy", f"{resource} {device}")
                 assert health == "Unhealthy" or modes[device] == "on" or "NVSWITCH" in resource, (device, modes)
-        assert "0000:ac:00.0 (mlx5_core)" in b.condition()["message"], "the foreign function in a group is named"
+        until("the foreign function in a group is named", lambda: "0000:ac:00.0 (mlx5_core)" in b.condition()["message"])
         names = b.cdi_names()
         for resource, ids in devices.items():
             for device, health in ids.items():
@@ -109,7 +110,7 @@ def several_models_under_one_alias():
         b.start_agent()
         b.wait_condition("DeviceFailed")  # the one in a group that is not viable
         told = until("all are decided", lambda: "changing" not in {d["health"] for d in b.annotation_status()} and b.annotation_status())
-        models = {d["name"] for d in b.status()["devices"] if d["resource"] == "nvidia.com/pgpu"}
+        models = {d["name"] for d in until("status", b.status)["devices"] if d["resource"] == "nvidia.com/pgpu"}
         assert len(models) > 2, models
         for resource in ("nvidia.com/pgpu", "nvidia.com/nvswitch"):
             want = {d["bdf"]: "Healthy" if d["health"] == "healthy" else "Unhealthy" for d in told if d["resource"] == resource}
@@ -124,6 +125,7 @@ def aliases_and_numbers():
     with Bench("hgx-h100", config=f"devicePlugin: {{ naming: alias, deviceIdStyle: number, partitions: {partitions} }}\n") as b:
         b.start_agent()
         b.wait_state("off", ready="false")
+        b.kubelet.ask("wait", resource="nvidia.com/pgpu", allocatable=8)
         until("two resources", lambda: set(b.kubelet.devices()) == {"nvidia.com/pgpu", "nvidia.com/nvswitch"})
         devices = b.kubelet.devices()["nvidia.com/pgpu"]
         assert all(i.isdigit() for i in devices), devices
@@ -148,14 +150,14 @@ def a_held_gpu_is_not_given_twice_under_a_new_name():
         b.wait_state("off", ready="false")
         b.kubelet.ask("wait", resource=SXM, allocatable=8)
         b.kubelet.ask("allocate", resource=SXM, pod="ml/train")
-        held = until("the pod is seen", lambda: [d["bdf"] for d in b.status()["devices"] if "ml/train" in str(d)])[0]
+        held = until("the pod is seen", lambda: [d["bdf"] for d in b.status().get("devices", []) if "ml/train" in str(d)])[0]
         numbers = {d["bdf"]: str(d["group"]) for d in b.ctl_json("devices")}
         for config, resource, name in (("naming: alias", "nvidia.com/pgpu", held),
                                        ("deviceIdStyle: number", SXM, numbers[held])):
             b.write_config(f"devicePlugin: {{ {config} }}\n")
-            devices = until(f"offered with {config}", lambda: name in b.kubelet.devices().get(resource, {}) and
-                            b.kubelet.devices()[resource])
-            same({i for i, h in devices.items() if h == "Unhealthy"}, {name}, "the held one alone")
+            # the list comes first, health with the CDI entries
+            until(lambda c=config: f"offered with {c}, the held one alone is not: {b.kubelet.devices()}",
+                  lambda r=resource, n=name: {i for i, h in b.kubelet.devices().get(r, {}).items() if h == "Unhealthy"} == {n})
             answer = b.kubelet.ctl("call", resource, "Allocate", "--ids", name)
             assert answer["code"] != 0 and f"ml/train has it as {SXM} {held}" in answer["message"], answer
         b.kubelet.ask("release", pod="ml/train")
@@ -231,14 +233,15 @@ def a_default_waits_for_the_cluster_policy():
 
 def changes_take_turns_by_lease():
     with Bench("h100-pcie", config="concurrency: { max: 1, lease: turn }\n") as b:
-        b.give_turn_to("other-node", 3)
+        b.give_turn_to("other-node")
         b.start_agent()
         until("the condition says what it waits for", lambda: b.condition()["reason"] == "WaitingForLease")
         same(b.resets()[GPU], 0, "not our turn")
         b.label(MODE, "on")
         time.sleep(1)
         same(b.resets()[GPU], 0, "still not")
-        b.wait_state("on", ready="true")  # the other one does not renew
+        b.give_turn_to("other-node", 1)
+        b.wait_state("on", ready="true", seconds=60)  # the other one does not renew
         until("given back", lambda: not b.whose_turn())
 
 
@@ -263,7 +266,6 @@ def a_node_serves_until_its_turn():
             time.sleep(0.5)  # nothing happens
             same((healthy(b), b.cdi_names()), (everything, names), "offered as before")
         b.stop_agent()
-        since = time.time()
         b.start_agent()
         until("so does the next agent", lambda: healthy(b) == everything)
         b.wait_condition("WaitingForLease")
@@ -275,6 +277,7 @@ def a_node_serves_until_its_turn():
         until("nobody ordered that", lambda: healthy(b) == [d for d in everything if d != GPU], 15)
         same(b.modes()[GPU], "devtools", "also what drifted waits for its turn")
 
+        since = time.time()
         b.give_turn_to("")
         b.wait_state("on", ready="true")
         until("all are offered", lambda: healthy(b) == everything)
@@ -290,8 +293,9 @@ def what_nobody_ordered_is_not_offered_until_the_turn():
         b.label(MODE, "on")
         b.start_agent()  # for the first time here: that the GPUs are off is nobody's order
         b.wait_condition("WaitingForLease")
-        time.sleep(0.5)  # nothing happens
         switches = sorted(b.modes())[:4]
+        until("the switches are offered", lambda: healthy(b) == switches)
+        time.sleep(0.5)  # nothing happens
         same((healthy(b), b.modes()[GPU], b.driver(GPU)), (switches, "off", "vfio-pci"), "found at first sight")
         b.give_turn_to("")
         b.wait_state("on", ready="true")

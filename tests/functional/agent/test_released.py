@@ -15,8 +15,7 @@ def use_and_release(b, resource, meanwhile=lambda bdf: None):
     """A pod has a device, and ends. Returns which."""
     b.wait_state("on", ready="true")
     until("offered", lambda: set(b.kubelet.devices()[resource].values()) == {"Healthy"})
-    b.kubelet.ask("allocate", resource=resource, pod="ml/train")
-    bdf = [a for a in b.kubelet.ask("list")["allocations"] if a["pod"] == "train"][0]["ids"][0]
+    bdf = b.kubelet.give(resource, "ml/train")
     until("it is in use", lambda: b.metric("ccnode_device_pod", device=bdf) == 1)
     meanwhile(bdf)
     b.kubelet.ask("release", pod="ml/train")
@@ -34,7 +33,7 @@ def opened_before_it_is_offered_again():
             before = {}
             bdf = use_and_release(b, resource, lambda _: before.update(b.resets()))
             at = len(b.history())
-            until("it is checked", lambda: "device was released and can be opened" in b.log() and bdf in b.log(), 15)
+            until("it is checked", lambda: "device was released and can be opened" in b.log() and bdf in b.log())
             until("and offered", lambda: health(b, resource, bdf) == "Healthy")
             now = b.resets()
             same({d: n - before[d] for d, n in now.items() if n != before[d]}, {bdf: 2}, "VFIO resets it as it is opened and closed")
@@ -48,7 +47,7 @@ def not_when_it_is_not_wanted():
         b.start_agent()
         before = {}
         bdf = use_and_release(b, SXM, lambda _: before.update(b.resets()))
-        until("it is looked at", lambda: b.metric("ccnode_device_pod") == 0, 15)
+        until("it is looked at", lambda: b.metric("ccnode_device_pod") == 0)
         until("and offered", lambda: b.metric("ccnode_device_state", device=bdf, health="healthy") == 1)
         same(b.resets(), before, "nothing was opened")
         b.stop_agent()
@@ -62,7 +61,7 @@ def not_where_vfio_may_not_be_opened():
         b.ctl("fault", "all", "vfio-denied")
         for _ in range(2):
             bdf = use_and_release(b, B200, lambda _: before.update(b.resets()))
-            until("it is looked at", lambda: b.metric("ccnode_device_pod") == 0, 15)
+            until("it is looked at", lambda: b.metric("ccnode_device_pod") == 0)
             until("and offered", lambda: b.metric("ccnode_device_state", device=bdf, health="healthy") == 1)
             same((b.resets(), b.events("DeviceUnhealthy")), (before, []), "nothing was opened, nothing is claimed")
         same(b.log().count("released devices are not checked"), 1, "told once")
@@ -75,7 +74,7 @@ def wedged_until_it_is_reset():
         with Bench(profile, config=ON) as b:
             b.start_agent()
             bdf = use_and_release(b, resource, lambda bdf: b.ctl("fault", bdf, "vfio-wedged", "2"))
-            event = until("it is told", lambda: b.events("DeviceUnhealthy"), 15)[0]
+            event = until("it is told", lambda: b.events("DeviceUnhealthy"))[0]
             for words in (bdf, "check-vfio", "VFIO opens it for nobody any more"):
                 assert words in event["note"], event
             until("reset and offered", lambda: health(b, resource, bdf) == "Healthy")
@@ -89,10 +88,12 @@ def wedged_until_it_is_taken_from_the_bus():
     with Bench("hgx-b200", config=ON) as b:
         b.start_agent()
         bdf = use_and_release(b, B200, lambda bdf: b.ctl("fault", bdf, "vfio-wedged", "1"))
-        until("a reset did not help", lambda: b.metric("ccnode_device_failures_total", device=bdf, step="check-vfio") >= 2, 20)
-        condition = b.wait_condition("DeviceFailed")
-        assert bdf in condition["message"] and "recovery.rescan" in condition["message"], condition
-        same((health(b, B200, bdf), b.labels()[STATE], b.labels()[READY]), ("Unhealthy", "degraded", "true"), "the others are served")
+        until("a reset did not help", lambda: b.metric("ccnode_device_failures_total", device=bdf, step="check-vfio") >= 2, 60)
+        b.wait_condition("DeviceFailed")
+        until(lambda: f"the cure is named: {b.condition()}",
+              lambda: bdf in b.condition()["message"] and "recovery.rescan" in b.condition()["message"])
+        b.wait_state("degraded", ready="true")  # the others are served
+        same(health(b, B200, bdf), "Unhealthy", "that one is not")
         assert b.metric("ccnode_device_resets_total", device=bdf) >= 1
         same(b.events("RecoveringDevice"), [], "that was not allowed")
         b.write_config(ON + "recovery: { rescan: true }\n")

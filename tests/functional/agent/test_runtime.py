@@ -33,12 +33,14 @@ def the_usual_socket_and_a_kubelet_that_registers_again():
         b.start_agent()
         b.label(MODE, "on")
         b.wait_state("on", ready="true")
+        b.wait_condition("Ready")
         until("asked in vain", lambda: "no container runtime to ask" in b.log())
         same(watched(b)["reason"], "Ready", "without a runtime")
         same(b.events("RuntimeNotPrepared"), [], "nothing is claimed of a runtime that is not there")
         runtime = Cri(b.root, "../containerd/containerd", *NO_HANDLER)
         b.kubelet.ask("restart", kill=False)  # it is asked again then, not only after minutes
         message = b.wait_condition("RuntimeNotPrepared")["message"]
+        b.wait_state("on", ready="true")  # registered again
         same(watched(b)["reason"], "RuntimeNotPrepared", "reason")
         for words in ("1 device verified in mode on and offered", "kata-qemu-nvidia-gpu-snp", "containerd v2.2.9", "kata-deploy"):
             assert words in message, message
@@ -54,7 +56,7 @@ def the_usual_socket_and_a_kubelet_that_registers_again():
         runtime = Cri(b.root, "../containerd/containerd", "containerd")
         b.kubelet.ask("restart", kill=True)
         b.wait_condition("Ready")
-        assert "prepared now" in b.log()
+        until("told", lambda: "prepared now" in b.log())
         runtime.stop()
         b.stop_agent()
 
@@ -78,6 +80,7 @@ def every_kind_of_runtime():
                            f"devicePlugin: {{ cdiDevices: {'true' if inject else 'false'} }}\n")
         b.start_agent()
         b.wait_state("on", ready="true")
+        b.wait_condition("Ready")
         for name, inject, reason, words in (
                 ("no-handler", False, "RuntimeNotPrepared", "no runtime handler"),
                 ("cdi-off", False, "Ready", "set enable_cdi = true"), ("cdi-off", True, "RuntimeNotPrepared", "cannot start: CDI is switched off"),

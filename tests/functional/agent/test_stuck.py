@@ -35,6 +35,11 @@ def step(b, bdf):
     return next((d["step"] for d in b.status().get("devices", []) if d["bdf"] == bdf), "")
 
 
+def tries(b):
+    """Of that device: workers that a killed agent has left may have others for a moment."""
+    return b.log().count(f'"device is in use; looked at again" bdf={GPU}')
+
+
 def healthy(b):
     return list(b.kubelet.devices().get(RESOURCE, {}).values()).count("Healthy")
 
@@ -72,7 +77,7 @@ def a_restart_while_a_worker_is_stuck(fault, stuck_in):
         until("they follow", lambda: list(b.modes().values()).count("devtools") == 7)
         b.wait_state("degraded", ready="")
         until(lambda: f"still named: {b.condition()}", lambda: is_named(b, pid))
-        same(b.log().count("device is in use; looked at again"), 4, "tries before it counts as failed")
+        same(tries(b), 4, "tries before it counts as failed")
         recovers(b, pid, "devtools", "")
 
 
@@ -93,7 +98,7 @@ def an_overdue_worker_is_abandoned():
         b.label(MODE, "on")
         until("stuck", lambda: step(b, GPU) == "unbind")
         pid = worker_of(b, GPU)
-        until("abandoned", lambda: "no answer after 30 s" in b.log(), 45)
+        until("abandoned", lambda: "no answer after 30 s" in b.log(), 90)
         same(comm(pid), "ccnode-device", "it is still there")
         seven_are_served(b, pid)
         same(was_killed(pid), False, "somebody has killed it")
@@ -135,8 +140,8 @@ def in_use_by_nobody_that_can_be_found():
         b.start_agent()
         b.wait_state("degraded", ready="false")
         until("seven are served", lambda: healthy(b) == 7)
-        assert "someone has it open through VFIO" in b.condition()["message"], b.condition()
-        same(b.log().count("device is in use; looked at again"), 4, "tries before it counts as failed")
+        until(lambda: f"it is told: {b.condition()}", lambda: "someone has it open through VFIO" in b.condition()["message"])
+        same(tries(b), 4, "tries before it counts as failed")
         until("tried again", lambda: b.log().count('msg="device failed"') >= 2)
         same(b.labels()[STATE], "degraded", "meanwhile")
         os.unlink(flag)
@@ -182,7 +187,7 @@ def killed_between_remove_and_scan():
         same(b.metric("ccnode_step_seconds_count", step="rescan"), 1, "scans")
         b.kill_agent()
         b.start_agent()
-        until("read", lambda: b.status().get("mode_state") == "on")
+        until("read", lambda: b.status().get("pid") == b.agent.pid and b.status().get("mode_state") == "on")
         same(b.metric("ccnode_step_seconds_count", step="rescan"), 0, "scans of the next")
 
 

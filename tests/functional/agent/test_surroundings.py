@@ -24,8 +24,9 @@ AGAIN = "the resource is registered again"
 def put(b, path, text):
     path = b.root + path
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "w", encoding="utf-8") as f:
+    with open(path + ".new", "w", encoding="utf-8") as f:
         f.write(text)
+    os.rename(path + ".new", path)  # at once: nobody sees a part of it
     return path
 
 
@@ -66,8 +67,8 @@ def cdi_kind_of_somebody_else():
         assert "/var/run/cdi/kata.yaml" in condition["message"] and "nvidia.com/pgpu" in condition["message"], condition
         until("served", lambda: b.kubelet.devices() == {PCIE: {GPU: "Healthy"}})
         assert os.path.exists(b.root + "/var/run/cdi/nvidia.com-GH100_H100_PCIE.yaml")
-        status = b.annotation_status()[0]
-        same((status["health"], status["resource"]), ("healthy", PCIE), status)
+        until(lambda: f"annotation: {b.annotation_status()}",
+              lambda: [(d["health"], d["resource"]) for d in b.annotation_status()] == [("healthy", PCIE)])
         b.stop_agent()
 
 
@@ -93,10 +94,9 @@ def cdi_files_that_somebody_touches():
         for count, harm in enumerate((lambda: os.truncate(files["GH100_H100_PCIE"], 0), lambda: os.truncate(files["pgpu"], 100),
                                       lambda: put(b, "/var/run/cdi/nvidia.com-GH100_H100_PCIE.yaml", "\x00 rubbish"),
                                       lambda: put(b, "/var/run/cdi/nvidia.com-pgpu.yaml", texts["pgpu"].replace("/dev/vfio/", "/dev/v/"))), 1):
-            harm()
-            assert not restored()
-            until("told", lambda: b.log().count("changed or removed by somebody else") == count)
-            assert restored()
+            harm()  # may be put right before we look
+            until("told", lambda n=count: b.log().count("changed or removed by somebody else") == n)
+            until("restored", restored)
         event = until("an Event", lambda: b.events("CDIFileRestored"))[0]
         assert "/var/run/cdi/nvidia.com-" in event["note"], event
         until("served", lambda: b.kubelet.devices() == {PCIE: {GPU: "Healthy"}})
@@ -186,12 +186,12 @@ def node_that_cannot_be_checked():
         b.label(MODE, "on")
         b.api.ctl("fault", "status", "--code", "503", "--times", "0", "--method", "GET", "--path", "/api/v1/nodes/n1", "--agent", "ccnode-agent*")
         b.start_agent()
-        until("it says so", lambda: "it is not known yet whether the Node is this machine" in b.log(), 20)
+        until("it says so", lambda: "it is not known yet whether the Node is this machine" in b.log(), 60)
         status, page = b.get("/readyz")
         assert status == 503 and "503" in page, (status, page)
         same((b.condition()["reason"], set(b.modes().values())), ("", {"off"}), "nothing is believed")
         b.api.ctl("clear")
-        until("asked again", lambda: "belongs to another machine" in b.log(), 20)
+        until("asked again", lambda: "belongs to another machine" in b.log(), 60)
         same((b.condition()["reason"], set(b.modes().values())), ("", {"off"}), "nothing is changed")
         b.stop_agent()
         put(b, "/etc/machine-id", own)
@@ -247,8 +247,8 @@ def a_gpu_that_came_after_this_release():
             assert "0000:2a:00.0" in message and "not known to this release" in message, message
             assert "update ccnode" in message and "no Confidential Computing" not in message, message
             same(b.resets()["0000:2a:00.0"], 0, "left as it is")
-        same({i: h for r in b.kubelet.devices().values() for i, h in r.items()},
-             {"0000:18:00.0": "Healthy", "0000:2a:00.0": "Unhealthy"}, "nobody vouches for it")
+        until(lambda: f"nobody vouches for it: {b.kubelet.devices()}", lambda: {
+            i: h for r in b.kubelet.devices().values() for i, h in r.items()} == {"0000:18:00.0": "Healthy", "0000:2a:00.0": "Unhealthy"})
         b.write_config("devices: { exclude: ['0000:2a:00.0'] }\n")
         b.wait_state("on", ready="true")
         b.stop_agent()
@@ -344,10 +344,10 @@ def another_plugin_that_does_not_give_way():
         b.wait_state("on", ready="false")
         condition = b.wait_condition("DevicePluginConflict")
         same(condition["status"], "False", condition)
-        began = time.monotonic()
-        until("it is taken back again and again", lambda: b.log().count(AGAIN) == 3)
-        assert time.monotonic() - began > 8, "more and more seldom: 4 and 8 s after the first"
-        same((b.labels()[STATE], b.labels()[READY]), ("on", "false"), b.condition())
+        until("it is taken back again and again", lambda: b.log().count(AGAIN) >= 3)
+        at = [b.stamp(x) for x in b.log().splitlines() if AGAIN in x]
+        assert at[1] - at[0] >= 3.9 and at[2] - at[1] >= 7.9, f"more and more seldom, 4 and 8 s later: {at}"
+        b.wait_state("on", ready="false")  # as soon as the other one, who is a part of this test, has it again
         rival.stop()
         until(lambda: f"ours again: {b.kubelet.devices()}", lambda: b.kubelet.devices()[PCIE] == {GPU: "Healthy"}, seconds=30)
         b.wait_state("on", ready="true")

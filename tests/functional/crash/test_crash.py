@@ -65,9 +65,9 @@ class Node(Bench):
 
     def settle(self, mode):
         """In that mode, and nothing of the crash is left."""
-        until(lambda: f"{mode}: {self.labels()} {self.condition()} {self.modes()}", lambda: self.is_in(mode), 60, 0.02)
+        until(lambda: f"{mode}: {self.labels()} {self.condition()} {self.modes()}", lambda: self.is_in(mode), 120, 0.02)
         same(self.modes(), self.wanted(mode), "hardware")
-        until(lambda: f"nothing left: {self.left()}", lambda: not self.left(), 20, 0.05)
+        until(lambda: f"nothing left: {self.left()}", lambda: not self.left(), 60, 0.05)
 
     def left(self):
         """What is not as on a node that never saw a crash."""
@@ -147,7 +147,7 @@ class Step:
     def wait_for_the_blow(self, victim):
         b = self.b
         until(lambda: f"{self}: neither dead nor done: {b.labels()} {b.condition()}",
-              lambda: (victim != "worker" and b.is_dead()) or self.is_over(), 60, 0.015)
+              lambda: (victim != "worker" and b.is_dead()) or self.is_over(), 120, 0.015)
 
     def is_over(self):
         return self.b.labels().get(STATE) == "waiting-busy" if self.held else self.b.is_in(self.mode) and self.condition_follows()
@@ -159,7 +159,7 @@ class Step:
     def look_at_the_dead(self):
         """Nobody is there to put anything right: what is said must be true now, and stay so."""
         same(self.b.agent.wait(30), -signal.SIGKILL, f"the agent's end: {self.b.log()[-3000:]}")
-        until("orphaned workers end", lambda: not truth.processes(self.b.root), 20)
+        until("orphaned workers end", lambda: not truth.processes(self.b.root), 60)
         self.b.timeline.check()
         same(truth.cdi_lies(self.b, self.b.timeline.devices()), [], "CDI while nobody is there")
         state = self.b.labels().get(STATE)
@@ -168,7 +168,7 @@ class Step:
 
     def release(self, before, accesses):
         b, held = self.b, self.held
-        until(lambda: f"the others: {b.labels()} {b.modes()}", self.the_others_follow, 60, 0.02)
+        until(lambda: f"the others: {b.labels()} {b.modes()}", self.the_others_follow, 120, 0.02)
         touched = b.timeline.devices()[held].states[1:]
         same((touched, b.modes()[held], b.accesses()[held]), ([], before[held], accesses[held]), f"{self}: it is not touched")
         self.holder.give_back(b, held)

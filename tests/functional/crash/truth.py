@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import socket
+import stat
 
 from rig import READY, STATE
 
@@ -126,15 +127,19 @@ def dead_sockets(directory):
     """Sockets behind which nobody listens."""
     dead = []
     for name in sorted(os.listdir(directory)):
-        path = os.path.join(directory, name)
-        if not os.path.exists(path) or not (os.stat(path).st_mode & 0o170000) == 0o140000:
-            continue
+        try:
+            if not stat.S_ISSOCK(os.stat(os.path.join(directory, name)).st_mode):
+                continue
+        except FileNotFoundError:
+            continue  # removed since the listing
         fd = os.open(directory, os.O_PATH)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
             try:
                 s.connect(f"/proc/self/fd/{fd}/{name}")
             except ConnectionRefusedError:
                 dead.append(name)
+            except FileNotFoundError:
+                pass  # removed since then
             finally:
                 os.close(fd)
     return dead
