@@ -5,9 +5,8 @@ import signal
 import sys
 import subprocess
 import tempfile
-import time
 
-from worker import Node, Worker, counters, modes, run, same, switch, until
+from worker import Node, Worker, counters, has_lock, modes, run, same, switch, until
 
 H100 = "0000:18:00.0"
 CURE = "stop the pod, VM or process"
@@ -123,13 +122,14 @@ def unbind_that_blocks_is_only_late():
         same(n.bind(H100), 0, "bind")
         n.ctl("fault", H100, "unbind-blocks")
         w.send("unbind")
+        until("it works", lambda: has_lock(n, H100, w.p.pid))
         same(w.receive(0.5), None, "blocked")
         with Worker(n, H100) as second:
             second.fails("unbind", "EBUSY", f"pid {w.p.pid}", "another ccnode-device")
             a = second.fails("query", "EBUSY", "another ccnode-device")
             same(a.get("lock_pid"), w.p.pid, "the member that says so")
         n.ctl("clear", H100)
-        same(w.receive(10)["ok"], True, "in the end")
+        same(w.receive()["ok"], True, "in the end")
         same(n.driver(H100), None, "driver")
 
 
@@ -145,7 +145,7 @@ def no_driver_link_does_not_mean_free():
             w.fails("stage on", "EBUSY")
         same(counters(n, H100)["writes"], "0", "register writes")
         n.ctl("release", H100)
-        blocked.wait(timeout=10)
+        blocked.wait(timeout=60)
         blocked.stdout.close()
 
 
@@ -245,7 +245,7 @@ def resets_that_fail():
         w.send("reset")
         same(w.receive(0.5), None, "hangs")
         n.ctl("clear", H100)
-        assert w.receive(10) is not None
+        assert w.receive() is not None
 
 
 def a_step_has_its_own_time_with_the_firmware():
@@ -263,13 +263,13 @@ def dead_devices_are_not_reset():
     with Node("h100-pcie", "--scale", "0.01") as n, Worker(n, H100) as w:
         w.ok("unbind", "wake")
         n.ctl("fault", H100, "dead")
-        t = time.monotonic()
         a = w.fails("reset", "ENODEV", "reads all ones")
         assert "rescan" in a["cure"], a
         q = w.ok("query")
         assert "all ones" in q["fault"] and not q["booted"] and q["active"] == "unknown", q
-        same(w.step("verify on")["ok"], False, "verify")
-        assert time.monotonic() - t < 5
+        v = w.step("verify on")
+        same(v["ok"], False, "verify")
+        assert a["ms"] + q["ms"] + v["ms"] < 5000, (a, q, v)  # as the worker measured it
         n.ctl("clear", H100)
         q = w.ok("query")
         same((q["fault"], q["active"]), ("", "off"), "back again")
@@ -309,11 +309,11 @@ def devices_that_vanish():
 
 
 def surprise_removal_while_it_works():
-    with Node("h100-pcie", "--scale", "1") as n, Worker(n, H100) as w:
+    with Node("h100-pcie", "--delay", "boot_cc_ms=4500") as n, Worker(n, H100) as w:  # 5 s are waited for it
         w.ok("unbind", "wake", "stage on", "reset")
         w.send("wait-boot")
         n.ctl("unplug-surprise", H100)
-        a = w.receive(10)
+        a = w.receive()
         assert not a["ok"] and a["code"] in ("ENODEV", "EIO"), a
 
 

@@ -1,6 +1,5 @@
 """ccnode-device switches every kind of device in every mode, in its own time and with few accesses."""
 import os
-import time
 
 from worker import Node, Worker, counters, json, knob, modes, run, same, switch
 
@@ -62,13 +61,12 @@ def accesses_and_time():
         w.ok("unbind", "wake", "stage on")
         before = counters(n, H100)
         w.ok("reset")
-        t = time.monotonic()
-        w.ok("wait-boot", "verify on")
+        took = w.ok("wait-boot")["ms"] + w.ok("verify on")["ms"]  # as the worker measured it
         after = counters(n, H100)
         reads, writes = int(before["reads"]), int(after["writes"])
         assert reads + 8 <= 120, (reads, writes)
         assert writes <= 88, writes
-        assert time.monotonic() - t < 3, "boot of 1.7 s"
+        assert took < 3000, f"{took} ms for a boot of 1.7 s"
         same(after["resets"], "1", "resets")
 
 

@@ -11,7 +11,7 @@ os.environ["CCNODE_BUILD"] = BUILD
 sys.path.insert(0, os.path.join(SOURCE, "tests/functional/simulator"))
 from node import SIM, Node, run, same, until  # noqa: E402
 
-__all__ = ["SIM", "SOURCE", "Node", "Worker", "counters", "json", "knob", "modes", "run", "same", "switch", "until"]
+__all__ = ["SIM", "SOURCE", "Node", "Worker", "counters", "has_lock", "json", "knob", "modes", "run", "same", "switch", "until"]
 
 DEVICE = os.path.join(BUILD, "bin/ccnode-device")
 
@@ -25,6 +25,14 @@ def environment(node):
         env[name] = value.strip("'\"")
     env["ASAN_OPTIONS"] = "allow_user_segv_handler=1:detect_leaks=0"
     return env
+
+
+def has_lock(node, bdf, pid):
+    """Whether that worker has begun: the number in its lock file"""
+    try:
+        return node.read(f"/run/ccnode/lock/{bdf}").strip() == str(pid)
+    except FileNotFoundError:
+        return False
 
 
 class Worker:

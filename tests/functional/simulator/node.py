@@ -23,14 +23,16 @@ def need_fuse():
         sys.exit(77)
 
 
-def until(what, condition, seconds=10):
+def until(what, condition, seconds=30):
     """Waits for a condition; a test never sleeps a fixed time and hopes."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while True:
+        late = time.monotonic() > end  # before the look: one that began in time counts, however long we were kept waiting
         if condition():
             return
+        if late:
+            raise AssertionError(f"not within {seconds} s: {what}")
         time.sleep(0.005)
-    raise AssertionError(f"not within {seconds} s: {what}")
 
 
 class Node:

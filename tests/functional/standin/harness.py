@@ -28,14 +28,15 @@ def need_h2():
         skip("python3-h2 is not installed for this Python (apt-get install python3-h2)")
 
 
-def eventually(check, what, seconds=10):
+def eventually(check, what, seconds=30):
     """Poll for something that another process does; the time is a limit, not a wait."""
     end = time.monotonic() + seconds
     while True:
+        late = time.monotonic() > end  # before the look: one that began in time counts, however long we were kept waiting
         result = check()
         if result:
             return result
-        if time.monotonic() > end:
+        if late:
             raise AssertionError(f"not within {seconds} s: {what}")
         time.sleep(0.01)
 
@@ -60,7 +61,7 @@ class Process:
         """SIGTERM must end it at once, silently, with status 0."""
         started = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        rest, _ = self.process.communicate(timeout=10)
+        rest, _ = self.process.communicate(timeout=30)
         took = time.monotonic() - started
         self.errors.seek(0)
         noise = rest + self.errors.read()
@@ -68,7 +69,7 @@ class Process:
         shutil.rmtree(self.dir)
         assert self.process.returncode == 0, f"exit status {self.process.returncode}: {noise}"
         assert noise == "", f"noise: {noise}"
-        assert took < 2, f"took {took:.1f} s to end"
+        assert took < 8, f"took {took:.1f} s to end"  # it waits for nobody; a machine under load needs its time
 
 
 class ApiServer(Process):
