@@ -36,14 +36,14 @@ class Client:
         self.process.stdin.write(" ".join(map(str, words)) + "\n")
         self.process.stdin.flush()
 
-    def next(self, seconds=15):
+    def next(self, seconds=30):
         line = self.lines.get(timeout=seconds)
         if line is None:
             self.errors.seek(0)
             raise AssertionError(f"the driver ended: {self.errors.read()}")
         return line
 
-    def until(self, check, what, seconds=15):
+    def until(self, check, what, seconds=30):
         """The first line that fits; others are read over."""
         seen = []
         while True:
@@ -80,7 +80,7 @@ class Client:
     def stop(self):
         """The end of input ends it; sanitizers speak through the exit status."""
         self.process.stdin.close()
-        code = self.process.wait(20)
+        code = self.process.wait(60)
         self.reader.join(5)
         self.process.stdout.close()
         self.errors.seek(0)
@@ -109,6 +109,10 @@ class Case(unittest.TestCase):
         c = Client(options.pop("kubeconfig", self.server.kubeconfig), **options)
         self.addCleanup(c.stop)
         return c
+
+    def watched(self):
+        """Until a watch is open."""
+        harness.eventually(lambda: self.server.ctl("watches")["watches"], "a watch is open")
 
     def admin(self, *words):
         """As another user would: kubectl's requests by the stand-in's control socket are not counted here."""

@@ -13,6 +13,8 @@ static struct loop *loop;
 static struct kube *kube;
 static struct kube_lease *lease;
 static struct loop_fd *input;
+static int deadline_ms = 20000; /* of patches; a machine under load is no fault */
+static int64_t patched_ms;      /* when the last one was asked for */
 static char line_buffer[65536];
 static size_t line_len;
 
@@ -75,6 +77,9 @@ static struct json_object *result_object(const char *what, const struct kube_res
     (void)json_object_object_add(o, "status", json_object_new_int(r->status));
     add(o, "code", r->err.code ? strerrorname_np(r->err.code) : "");
     add(o, "message", r->err.msg);
+    if (what == tag_patch)
+        (void)json_object_object_add(o, "ms",
+                                     json_object_new_int64(loop_now_ms(loop) - patched_ms));
     return o;
 }
 
@@ -127,7 +132,8 @@ static void patch(char **words, size_t from, size_t n, const char *version)
         pairs[n_pairs++] = (struct kube_pair){words[i], equals ? equals + 1 : NULL};
     }
     struct kube_patch p = {.n_labels = n_pairs, .labels = pairs, .resource_version = version};
-    kube_patch_node(kube, &p, 5000, on_result, tag_patch);
+    patched_ms = loop_now_ms(loop);
+    kube_patch_node(kube, &p, deadline_ms, on_result, tag_patch);
 }
 
 static void command(char *line)
@@ -141,6 +147,8 @@ static void command(char *line)
         kube_watch(kube);
     else if (strcmp(c, "refresh") == 0)
         kube_refresh(kube);
+    else if (strcmp(c, "deadline") == 0)
+        deadline_ms = atoi(words[1]);
     else if (strcmp(c, "patch") == 0)
         patch(words, 1, n, NULL);
     else if (strcmp(c, "patch-if") == 0)
@@ -153,7 +161,7 @@ static void command(char *line)
                                                       .status = words[1],
                                                       .reason = words[2],
                                                       .message = words[3]},
-                             5000, on_result, tag_condition);
+                             deadline_ms, on_result, tag_condition);
     else if (strcmp(c, "event") == 0)
         kube_event(kube, words[1], words[2], "Test", words[3]);
     else if (strcmp(c, "evict") == 0)
