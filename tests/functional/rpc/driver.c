@@ -8,7 +8,8 @@
  *        has HANDLER / reads DIR                         of the runtime that the last "cri" found, for what comes next
  *        quiet                                           no lines about allocations
  *        stop keep|withdraw
- *   out  one line per event: "event KIND RESOURCE TEXT", "answer …", "stopped"
+ *   out  one line per event: "event KIND RESOURCE TEXT", "answer …", "stopped MS" after the order; before the answer to apply
+ *        "applied SECONDS", when it was
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <time.h>
 
 #include "base/auto.h"
 #include "base/host.h"
@@ -39,6 +41,7 @@ struct driver {
     size_t have;
     const char *handler, *dir; /* what the next "cri" is asked about */
     bool quiet;                /* no lines about allocations: a benchmark */
+    int64_t stop_ms;           /* when the end was ordered */
     size_t n_texts;
     char *texts[65536]; /* freed at the end */
 };
@@ -123,14 +126,17 @@ static void add_device(struct driver *d, char *rest)
 static void stopped(void *arg)
 {
     struct driver *d = arg;
-    say("stopped");
+    say("stopped %lld", (long long)(loop_now_ms(d->loop) - d->stop_ms));
     loop_stop(d->loop);
 }
 
 static void apply(struct driver *d)
 {
     struct err err;
+    struct timespec now;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
     int r = dp_set(d->dp, d->resources, d->n_resources, &err);
+    say("applied %lld.%09ld", (long long)now.tv_sec, now.tv_nsec);
     say("answer %d %s", r, r < 0 ? err.msg : "");
     forget(d);
 }
@@ -229,9 +235,10 @@ static void command(struct driver *d, char *line)
         d->quiet = true;
     else if (strcmp(line, "registered") == 0)
         say("answer %d", dp_registered(d->dp, rest));
-    else if (strcmp(line, "stop") == 0)
+    else if (strcmp(line, "stop") == 0) {
+        d->stop_ms = loop_now_ms(d->loop);
         dp_stop(d->dp, strcmp(rest, "withdraw") == 0 ? DP_STOP_WITHDRAW : DP_STOP_KEEP, stopped, d);
-    else
+    } else
         say("error: what is \"%s\"?", line);
 }
 

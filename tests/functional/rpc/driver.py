@@ -55,12 +55,12 @@ class Driver:
         self.process.stdin.write("".join(line + "\n" for line in lines))
         self.process.stdin.flush()
 
-    def expect(self, start, seconds=10):
+    def expect(self, start, seconds=30):
         """The next line that starts so; those before it are in `seen`."""
         end = time.monotonic() + seconds
         while True:
-            try:
-                line = self.lines.get(timeout=max(0.001, end - time.monotonic()))
+            try:  # what came before we were kept waiting counts
+                line = self.lines.get(timeout=max(0.5, end - time.monotonic()))
             except queue.Empty:
                 raise AssertionError(f"no line {start!r} within {seconds} s; seen: {self.seen[-8:]}") from None
             if line is None:
@@ -70,7 +70,7 @@ class Driver:
             if line.startswith(start):
                 return line
 
-    def ask(self, line, seconds=10):
+    def ask(self, line, seconds=30):
         """The lines up to and with the answer."""
         self.seen.clear()
         self.send(line)
@@ -78,18 +78,28 @@ class Driver:
         return list(self.seen)
 
     def offer(self, *lines):
-        answer = self.ask("\n".join([*lines, "apply"]))[-1]
-        assert answer == "answer 0 ", answer
+        """Returns when, by its own clock."""
+        answer = self.ask("\n".join([*lines, "apply"]))
+        assert answer[-1] == "answer 0 ", answer[-1]
+        return float(next(line for line in answer if line.startswith("applied")).split()[1])
+
+    def registered(self, *resources):
+        """Until each is, in whatever order."""
+        waiting = set(resources)
+        while waiting:
+            waiting.discard(self.expect("event registered").split()[2])
 
     def stop(self, how="keep"):
+        """Returns how many seconds it took, by its own clock."""
         self.send(f"stop {how}")
-        self.expect("stopped")
-        return self.end()
+        took = int(self.expect("stopped").split()[1]) / 1000
+        self.end()
+        return took
 
     def end(self):
         """Close its input: it must end clean (sanitizers have their say on stderr)."""
         self.process.stdin.close()
-        status = self.process.wait(timeout=10)
+        status = self.process.wait(timeout=60)
         errors = self.process.stderr.read()
         self.process.stderr.close()
         self.process.stdout.close()
@@ -97,6 +107,17 @@ class Driver:
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def quiet_descriptors(self):
+        """Their number when no connection is being made or closed."""
+        seen = []
+
+        def same_again():
+            time.sleep(0.05)
+            seen.append(self.descriptors())
+            return len(seen) >= 20 and len(set(seen[-20:])) == 1
+        harness.eventually(same_again, "descriptors come to rest")
+        return seen[-1]
 
     def _status_kb(self, key):
         with open(f"/proc/{self.pid}/status", encoding="ascii") as f:

@@ -33,12 +33,23 @@ class Case(unittest.TestCase):
 
     def both(self):
         self.plugin.offer(*gpus(), *switches())
+        self.plugin.registered(GPU, SWITCH)
         self.wait()
 
     def wait(self, gpus_=8, switches_=4):
-        self.kubelet.ctl("wait", GPU, "--capacity", "8", "--allocatable", str(gpus_))
+        self.kubelet.ctl("wait", GPU, "--capacity", "8", "--allocatable", str(gpus_), "--timeout", "30")
         if switches_:
-            self.kubelet.ctl("wait", SWITCH, "--allocatable", str(switches_))
+            self.kubelet.ctl("wait", SWITCH, "--allocatable", str(switches_), "--timeout", "30")
+
+    def lists(self, resource, since=0):
+        return [e for e in self.kubelet.ctl("log", "--what", "list")["log"] if e["resource"] == resource and e["time"] >= since]
+
+    def second_lists(self):
+        """Until each has been sent once more, as after every registration."""
+        registered = [e for e in self.kubelet.ctl("log", "--what", "register")["log"]]
+        for resource in (GPU, SWITCH):
+            at = max(e["time"] for e in registered if e["resource"] == resource)
+            harness.eventually(lambda r=resource, a=at: len(self.lists(r, a)) >= 2, f"the second list of {resource}")
 
     def call(self, method, *words, resource=GPU):
         return self.kubelet.ctl("call", resource, method, *words)
@@ -62,19 +73,22 @@ class Lists(Case):
 
     def test_health_changes_arrive_at_once(self):
         self.both()
-        started = time.monotonic()
-        self.plugin.offer(*gpus(healthy=lambda i: 0 if i == 3 else 1), *switches())
+        offered = self.plugin.offer(*gpus(healthy=lambda i: 0 if i == 3 else 1), *switches())
         self.wait(7)
-        self.assertLess(time.monotonic() - started, 2)
+        arrived = next(e["time"] for e in self.lists(GPU, offered) if "Unhealthy" in e["devices"].values())
+        self.assertLess(arrived - offered, 2)
         self.plugin.offer(*gpus(), *switches())
         self.wait(8)
 
     def test_the_same_list_is_not_sent_again(self):
         self.both()
-        before = len(self.kubelet.ctl("log", "--what", "list")["log"])
+        self.second_lists()
+        before = len(self.lists(GPU)), len(self.lists(SWITCH))
         self.plugin.offer(*gpus(reason="other"), *switches())
         self.plugin.offer(*gpus(), *switches())
-        self.assertEqual(len(self.kubelet.ctl("log", "--what", "list")["log"]), before)
+        self.plugin.offer(*gpus(healthy=lambda i: 0 if i == 3 else 1), *switches())
+        self.wait(7)  # the one that is sent comes after those that are not
+        self.assertEqual((len(self.lists(GPU)), len(self.lists(SWITCH))), (before[0] + 1, before[1]))
 
     def test_a_resource_that_goes_says_so_first(self):
         self.both()
@@ -91,7 +105,7 @@ class Lists(Case):
         for name in names:
             self.kubelet.ctl("wait", name, "--allocatable", "1")
         self.kubelet.ctl("wait", "nvidia.com/NONE", "--capacity", "0")
-        self.assertEqual(self.plugin.ask("registered nvidia.com/NONE")[-1], "answer 1")
+        harness.eventually(lambda: self.plugin.ask("registered nvidia.com/NONE")[-1] == "answer 1", "its list is open, too")
 
     def test_wrong_offers_change_nothing(self):
         self.both()
@@ -149,10 +163,12 @@ class Allocation(Case):
             self.assertRegex(answer["message"], text)
             self.plugin.expect(f"event alloc-failed {GPU}")
         self.plugin.send("deny it has just been unbound")
+        self.plugin.ask(f"registered {GPU}")  # it has been read
         answer = self.call("Allocate", "--ids", "0000:10:00.0")
         self.assertEqual(answer["status"], "FAILED_PRECONDITION")
         self.assertIn("it has just been unbound", answer["message"])
         self.plugin.send("allow")
+        self.plugin.ask(f"registered {GPU}")
         self.assertEqual(self.call("Allocate", "--ids", "0000:10:00.0")["status"], "OK")
 
     def test_preferred_allocation_never_fails(self):
@@ -187,7 +203,7 @@ class Allocation(Case):
     def test_connections_are_limited(self):
         self.both()
         path = os.path.join(self.kubelet.plugins, "ccnode-GH100_H100_PCIE.sock")
-        before = self.plugin.descriptors()
+        before = self.plugin.quiet_descriptors()
         open_ = []
         for _ in range(60):
             s = socket.socket(socket.AF_UNIX)
@@ -198,7 +214,7 @@ class Allocation(Case):
         self.assertLess(self.plugin.descriptors() - before, 70, "two descriptors for each of 31")
         for s in open_:
             s.close()
-        harness.eventually(lambda: self.plugin.descriptors() == before, "all given back")
+        harness.eventually(lambda: self.plugin.descriptors() <= before, "all given back")
         self.assertEqual(self.call("Allocate", "--ids", "0000:10:00.0")["status"], "OK")
 
     def dir_fd(self, path):
@@ -218,7 +234,7 @@ class Restarts(Case):
     def test_registered_again_within_50_ms(self):
         self.both()
         took = []
-        for kill in ((), ("--kill",), ()):
+        for kill in ((), ("--kill",)) * 4:  # one in time shows that nothing is waited for; a processor may be away for as long
             self.kubelet.ctl("restart", *kill)
             self.wait()
             log = self.kubelet.ctl("log")["log"]
@@ -240,7 +256,7 @@ class Restarts(Case):
         self.both()
         self.kubelet.ctl("stop", "--kill")
         self.plugin.expect(f"event lost {GPU} kubelet ended the list")
-        self.plugin.expect(f"event waiting {GPU}", 20)
+        self.plugin.expect(f"event waiting {GPU}")
         self.assertEqual(self.plugin.ask(f"registered {GPU}")[-1], "answer 0")
         self.kubelet.ctl("start")
         self.wait()
@@ -270,10 +286,10 @@ class Restarts(Case):
         self.both()
         os.kill(self.kubelet.process.pid, signal.SIGSTOP)
         try:
-            started = time.monotonic()
+            began = self.plugin.offer(*gpus(), *switches())
             for i in range(400):
-                self.plugin.offer(*gpus(healthy=lambda n, i=i: int(n != i % 8)), *switches())
-            self.assertLess(time.monotonic() - started, 20, "an offer waits for nobody")
+                ended = self.plugin.offer(*gpus(healthy=lambda n, i=i: int(n != i % 8)), *switches())
+            self.assertLess(ended - began, 60, "an offer waits for nobody")
             self.plugin.offer(*gpus(healthy=lambda n: int(n > 2)), *switches())
         finally:
             os.kill(self.kubelet.process.pid, signal.SIGCONT)
@@ -287,7 +303,7 @@ class Restarts(Case):
             self.plugin.offer(*gpus(healthy=lambda n, i=i: int(n >= 1 + i % 7)), *switches())
             self.wait(7 - i % 7)
         self.plugin.stop("withdraw")
-        self.assertEqual(self.kubelet.ctl("list")["resources"][GPU]["capacity"], 0, "the end reaches the newest stream too")
+        self.kubelet.ctl("wait", GPU, "--capacity", "0")  # the end reaches the newest stream too
 
     def test_socket_removed_under_us(self):
         self.both()
@@ -313,7 +329,7 @@ class Restarts(Case):
         growth = self.plugin.memory_kb() - memory
         limit = 6000 if self.plugin.sanitized() else 400
         self.assertLess(growth, limit, f"{growth} kB after {rounds} restarts")
-        self.assertEqual(len(self.sockets()), 2)
+        harness.eventually(lambda: len(self.sockets()) == 2, "no other socket")
 
 
 class Generations(Case):
@@ -341,25 +357,26 @@ class End(Case):
         self.both()
         self.plugin.stop("keep")
         self.assertEqual(self.sockets(), [])
+        self.kubelet.ctl("wait", GPU, "--allocatable", "0")
         found = self.kubelet.ctl("list")["resources"][GPU]
         self.assertEqual((found["capacity"], found["allocatable"]), (8, 0), "kubelet keeps the capacity")
 
     def test_withdraw(self):
         self.both()
         self.plugin.stop("withdraw")
+        self.kubelet.ctl("wait", GPU, "--capacity", "0")
         found = self.kubelet.ctl("list")["resources"][GPU]
         self.assertEqual((found["capacity"], found["allocatable"]), (0, 0))
 
     def test_kubelet_that_does_not_read(self):
         self.both()
         os.kill(self.kubelet.process.pid, signal.SIGSTOP)
-        started = time.monotonic()
         try:
             self.plugin.offer(*gpus(healthy=0))
-            self.plugin.stop("withdraw")
+            took = self.plugin.stop("withdraw")
         finally:
             os.kill(self.kubelet.process.pid, signal.SIGCONT)
-        self.assertLess(time.monotonic() - started, 2)
+        self.assertLess(took, 2)
 
     def test_killed_and_started_again(self):
         self.both()
@@ -367,19 +384,21 @@ class End(Case):
         self.plugin.process.communicate()
         self.plugin = driver.Driver(self.kubelet.dir)
         self.both()
-        self.assertEqual(len(self.sockets()), 2)
+        harness.eventually(lambda: len(self.sockets()) == 2, "no other socket")
 
 
-class Idle(unittest.TestCase):
+class Idle(Case):
     def test_no_wakeups_and_little_memory(self):
-        kubelet = driver.Kubelet()
-        self.addCleanup(kubelet.stop)
-        plugin = driver.Driver(kubelet.dir)
-        self.addCleanup(plugin.end)
-        plugin.offer(*gpus(), *switches())
-        kubelet.ctl("wait", SWITCH, "--allocatable", "4")
+        plugin = self.plugin
+        self.both()
         plugin.ask("pods /var/lib/kubelet/pod-resources/kubelet.sock")
-        time.sleep(2.3)                 # the second list of a fresh registration is over
+        self.second_lists()
+
+        def quiet():
+            before = plugin.wakeups()
+            time.sleep(0.5)
+            return plugin.wakeups() == before
+        harness.eventually(quiet, "what the registration needs is over")
         before = plugin.wakeups()
         time.sleep(3)
         self.assertLessEqual(plugin.wakeups() - before, 1)
