@@ -4,8 +4,10 @@ Delays are scaled down; nothing here measures time.
 """
 import json
 import os
+import select
 import subprocess
 import sys
+import time
 
 SOURCE = os.environ.get("CCNODE_SOURCE") or os.path.realpath(os.path.join(os.path.dirname(__file__), "../../.."))
 os.environ.setdefault("CCNODE_BUILD", os.path.join(SOURCE, "build/dev"))
@@ -75,6 +77,17 @@ class Host(node.Node):
         os.makedirs(os.path.dirname(full), exist_ok=True)
         with open(full, "w") as f:
             f.write(text)
+
+
+def say_until(stream, words, seconds=60):
+    """Reads what a program says up to these words. Returns it."""
+    said, end = "", time.monotonic() + seconds
+    while words not in said:
+        ready, _, _ = select.select([stream], [], [], max(0.5, end - time.monotonic()))
+        data = os.read(stream.fileno(), 4096).decode() if ready else ""
+        assert data, f"not said: {words}; but: {said}"
+        said += data
+    return said
 
 
 def main(*tests):

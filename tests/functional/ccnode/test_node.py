@@ -88,9 +88,9 @@ def test_a_pod_is_a_user():
         kubelet = Kubelet(h.root)
         try:
             with Agent(h, "mode: { default: 'off' }\n"):
-                until("the resource is there", lambda: kubelet.ctl("list")["resources"].get(RESOURCE, {}).get("devices"), 20)
+                until("the resource is there", lambda: kubelet.ctl("list")["resources"].get(RESOURCE, {}).get("devices"), 60)
                 until("it is healthy", lambda: all(d["health"] == "Healthy" for d in
-                                                   kubelet.ctl("list")["resources"][RESOURCE]["devices"]), 20)
+                                                   kubelet.ctl("list")["resources"][RESOURCE]["devices"]), 60)
                 kubelet.ctl("allocate", RESOURCE, "1", "--pod", "ml/train")
             d = h.set_mode("on", code=IN_USE)[bdf]
             same(d["result"], "refused")

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 
-from rig import BIN, FAILED, IMPOSSIBLE, IN_USE, OK, USAGE, Host, main, same, until
+from rig import BIN, FAILED, IMPOSSIBLE, IN_USE, OK, USAGE, Host, main, same, say_until, until
 
 RESULT_KEYS = ["bdf", "result", "from", "to", "steps", "duration_ms", "error"]
 
@@ -101,13 +101,14 @@ def test_waits_for_the_user():
         h.run("bind", code=OK)
         h.hold(bdf)
         p = h.start("set-mode", "on", "--when-busy", "wait", "-o", "json")
+        said = say_until(p.stderr, "waiting for 1 device in use")
         time.sleep(0.7)
         same(p.poll(), None, "it waits")
         same(h.modes()[bdf], "off")
         h.ctl("release", bdf)
         out, err = p.communicate(timeout=30)
         same(p.returncode, OK, out)
-        assert "waiting for 1 device in use" in err and bdf in err, err
+        assert bdf in said + err, said + err
         same(h.modes()[bdf], "on")
         h.hold(bdf)
         (d,) = h.set_mode("off", "--when-busy", "wait=200ms", code=IN_USE).values()
@@ -198,10 +199,12 @@ def test_interrupted():
     with Host("h100-pcie", scale="0.5") as h:
         (bdf,) = h.list()
         h.run("bind", code=OK)
+        h.ctl("fault", bdf, "reset-hangs")
         p = h.start("set-mode", "on", "-o", "json")
-        until("it is reset", lambda: h.counters()[bdf]["resets"] == 1)
+        until("it is being reset", lambda: h.driver(bdf) is None and "locked=1" in h.ctl("devices"))
         p.send_signal(signal.SIGINT)
-        out, _ = p.communicate(timeout=30)
+        h.ctl("clear", bdf)
+        out, _ = p.communicate(timeout=60)
         same(p.returncode, FAILED)
         assert "run the same command again" in out, out
         h.set_mode("on")
@@ -226,6 +229,8 @@ def test_invalid_mode_is_put_right():
 
 def test_live_lines_on_a_terminal():
     with Host("hgx-h100", scale="0.2") as h:
+        for bdf in h.list("gpus"):
+            h.ctl("fault", bdf, "boot-slow", "1500")  # long enough to be drawn by whoever is slow
         controller, terminal = pty.openpty()
         h.env["TERM"] = "xterm"
         p = subprocess.Popen([os.path.join(BIN, "ccnode"), "--host-root", h.root, "set-mode", "on", "gpus"], env=h.env,
