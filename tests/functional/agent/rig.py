@@ -46,7 +46,7 @@ def need(*programs):
             standin.skip(f"{program} is not built in {BIN}")
 
 
-def until(what, check, seconds=30, step=0.01):
+def until(what, check, seconds=90, step=0.01):
     """Polls for what another process does; the time is a limit, not a wait. Returns what check returned."""
     end = time.monotonic() + seconds
     while True:
@@ -99,7 +99,7 @@ class Kubelet(standin.Kubelet):
 
     def ask(self, command, **request):
         if command == "wait":
-            request.setdefault("timeout", 30)
+            request.setdefault("timeout", 50)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
             s.settimeout(60)
             s.connect(self.socket)
@@ -225,7 +225,7 @@ class Bench:
         return subprocess.run(self.agent_command(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                               env={**os.environ, **self.env, **self.extra_env}, cwd=self.dir, check=False, timeout=60)
 
-    def stop_agent(self, seconds=30, meanwhile=None):
+    def stop_agent(self, seconds=60, meanwhile=None):
         """SIGTERM, and when it is heard what else is to happen; returns how long it took, as took_to_end() says. The exit status
         must be 0, nothing may be leaked."""
         pid, waited = self.agent.pid, queued(self.agent.pid)
@@ -337,13 +337,13 @@ class Bench:
                 return c
         return {"status": "", "reason": "", "message": ""}
 
-    def wait_state(self, state, ready=None, seconds=30):
+    def wait_state(self, state, ready=None, seconds=90):
         def there():
             labels = self.labels()
             return labels.get(STATE) == state and (ready is None or labels.get(READY) == ready)
         until(lambda: f"state {state}, ready {ready}: {self.labels()} {self.condition()}", there, seconds)
 
-    def wait_condition(self, reason, seconds=30):
+    def wait_condition(self, reason, seconds=90):
         return until(lambda: f"condition {reason}: {self.condition()}",
                      lambda: self.condition()["reason"] == reason and self.condition(), seconds)
 
@@ -382,7 +382,7 @@ class Bench:
         """bdf -> active mode, as the hardware has it."""
         return {d["bdf"]: d["mode"] for d in self.ctl_json("modes")}
 
-    def wait_modes(self, mode, seconds=30):
+    def wait_modes(self, mode, seconds=90):
         until(lambda: f"all in {mode}: {self.modes()}", lambda: set(self.modes().values()) == {mode}, seconds)
 
     def resets(self):

@@ -20,7 +20,7 @@ class Flip:
     def __call__(self):
         self.mode = "on" if self.mode == "off" else "off"
         self.b.label(MODE, self.mode)
-        self.b.wait_state(self.mode, ready="true" if self.mode == "on" else "false", seconds=30)
+        self.b.wait_state(self.mode, ready="true" if self.mode == "on" else "false")
 
 
 def no_fault_of_the_server_loses_an_order():
@@ -159,7 +159,7 @@ def without_api_server_the_last_orders_hold():
         assert b.metric("ccnode_drift_detected_total") >= 1
         b.api.ctl("up")
         until("put right", lambda: b.modes()[GPU] == "on", 60)
-        b.wait_state("on", ready="true", seconds=30)
+        b.wait_state("on", ready="true")
 
 
 def a_node_that_is_registered_late():

@@ -305,7 +305,7 @@ def the_lease_comes_before_eviction():
         until("the condition says what it waits for", lambda: "concurrency.max" in b.condition()["message"])
         assert has_pod(b) and not b.events("PodEvicted"), "evicted before it is our turn"
         b.give_turn_to("other-node", 1)
-        b.wait_state("on", ready="true", seconds=60)  # the other one does not renew
+        b.wait_state("on", ready="true", seconds=120)  # the other one does not renew
         assert not has_pod(b)
         until("Event", lambda: b.events("PodEvicted"))
         until("given back", lambda: not b.whose_turn())
@@ -367,7 +367,7 @@ def a_kubelet_that_has_just_started_is_not_believed():
         until("the pod is seen again", lambda: "ml/train" in b.status().get("condition", {}).get("message", ""))
         same((b.resets(), b.labels()[STATE]), (resets, "waiting-busy"), "never touched")
         b.kubelet.ask("release", pod="ml/train")
-        b.wait_state("on", seconds=40)
+        b.wait_state("on", seconds=120)
 
 
 def a_held_device_stays_offered_while_kubelet_restarts():

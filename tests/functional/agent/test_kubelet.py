@@ -241,7 +241,7 @@ def changes_take_turns_by_lease():
         time.sleep(1)
         same(b.resets()[GPU], 0, "still not")
         b.give_turn_to("other-node", 1)
-        b.wait_state("on", ready="true", seconds=60)  # the other one does not renew
+        b.wait_state("on", ready="true", seconds=120)  # the other one does not renew
         until("given back", lambda: not b.whose_turn())
 
 

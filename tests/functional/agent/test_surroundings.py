@@ -349,7 +349,7 @@ def another_plugin_that_does_not_give_way():
         assert at[1] - at[0] >= 3.9 and at[2] - at[1] >= 7.9, f"more and more seldom, 4 and 8 s later: {at}"
         b.wait_state("on", ready="false")  # as soon as the other one, who is a part of this test, has it again
         rival.stop()
-        until(lambda: f"ours again: {b.kubelet.devices()}", lambda: b.kubelet.devices()[PCIE] == {GPU: "Healthy"}, seconds=30)
+        until(lambda: f"ours again: {b.kubelet.devices()}", lambda: b.kubelet.devices()[PCIE] == {GPU: "Healthy"})
         b.wait_state("on", ready="true")
         b.wait_condition("Ready")
         b.stop_agent()

@@ -23,7 +23,7 @@ def need_fuse():
         sys.exit(77)
 
 
-def until(what, condition, seconds=30):
+def until(what, condition, seconds=60):
     """Waits for a condition; a test never sleeps a fixed time and hopes."""
     end = time.monotonic() + seconds
     while True:

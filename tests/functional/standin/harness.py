@@ -28,7 +28,7 @@ def need_h2():
         skip("python3-h2 is not installed for this Python (apt-get install python3-h2)")
 
 
-def eventually(check, what, seconds=30):
+def eventually(check, what, seconds=60):
     """Poll for something that another process does; the time is a limit, not a wait."""
     end = time.monotonic() + seconds
     while True:
