@@ -224,7 +224,7 @@ class Story:
         screen.title(6, "What was measured")
         with open(f"/proc/{self.stage.agent.pid}/status", encoding="utf-8") as file:
             resident = next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
-        self.figure("memory of the agent (RSS)", f"{resident / 1024:.1f} MiB")
+        self.figure("memory of the agent just after a change (RSS)", f"{resident / 1024:.1f} MiB")
         for what, value in self.figures:
             screen.say(f"   {what:<58} {screen.paint('bold', value):>12}")
         screen.note("on simulated hardware: delays of resets and firmware are estimates, see docs/developer.md")
