@@ -148,6 +148,8 @@ struct agent {
         unregistered_since_ms; /* devices are ready and kubelet has not accepted them; 0 = it has */
     bool may_not_open;         /* VFIO nodes, from where we are: released devices are not checked */
     bool label_blocks;         /* a change waits until the Node stops saying ready */
+    int64_t blocked_since_ms;  /* nothing can begin although it is our turn; 0 = not so */
+    int64_t turn_again_ms;     /* no Lease is asked for before that */
     bool label_tells;          /* a change waits until the Node says that one is under way */
     char last_state[24];       /* cc.mode.state as last told in an Event */
     char last_problem[64];     /* problem_reason likewise */
@@ -175,6 +177,12 @@ struct track *agent_track(struct agent *agent, const char *bdf);
 void agent_permissions_seen(struct agent *agent); /* something more, or less, is forbidden: tell */
 bool agent_is_blind(const struct agent *agent);   /* orders are not known yet: touch nothing */
 
+/* turn.c: while others have theirs, this node goes on as it was ordered before */
+bool turn_is_ours(const struct agent *agent);
+bool turn_take(
+    struct agent *agent); /* asks for it when it is not ours yet. Return: whether it is */
+void turn_give_back(struct agent *agent); /* unless it is needed, and can be used */
+
 /* change.c */
 void change_start_allowed(struct agent *agent);
 void change_evict(struct agent *agent); /* policy evict: ask the pods of busy devices to leave */
@@ -184,8 +192,6 @@ void change_stop_all(
 void change_end_if_idle(struct agent *agent); /* nothing that writes runs: agent_finish() */
 void change_abandon_all(struct agent *agent);
 bool change_any_writing(const struct agent *agent);
-bool change_has_turn(
-    const struct agent *agent); /* as far as the cluster is concerned (concurrency.max) */
 bool change_any_wanted(const struct agent *agent); /* the plan has chains that write */
 int agent_save_journal(struct agent *agent);
 

@@ -392,61 +392,6 @@ static void start_queries(struct agent *agent)
         free(change);
 }
 
-/* Whether this node may change now, as far as the cluster is concerned; the Lease is asked for when it may not. */
-static void on_lease(void *arg, const struct kube_result *result)
-{
-    struct agent *agent = arg;
-    if (result->err.code == ECANCELED)
-        return;
-    if (result->err.code)
-        (void)snprintf(agent->lease_error, sizeof agent->lease_error,
-                       "a Lease is needed before this node may change: %.400s", result->err.msg);
-    else
-        *agent->lease_error = '\0';
-    agent_kick(agent, LOOK_SYSFS, 0); /* what is offered until then is withdrawn first */
-}
-
-bool change_has_turn(const struct agent *agent)
-{
-    return !agent->kube || agent->config.concurrency_max == 0 ||
-           (agent->lease && kube_lease_is_held(agent->lease));
-}
-
-static bool lease_allows(struct agent *agent)
-{
-    if (change_has_turn(agent))
-        return true;
-    if (!agent->lease) {
-        (void)snprintf(agent->lease_error, sizeof agent->lease_error,
-                       "waiting for one of %d places (concurrency.max) to change mode; until then "
-                       "idle devices are offered in the mode that was ordered before",
-                       agent->config.concurrency_max);
-        agent->lease =
-            kube_lease_acquire(agent->kube, agent->config.concurrency_lease,
-                               (unsigned)agent->config.concurrency_max, 0, on_lease, agent);
-    }
-    return change_has_turn(agent);
-}
-
-/* Pods that were evicted leave in their own time, and the change for which they leave needs the same turn. */
-static bool is_evicting(struct agent *agent)
-{
-    bool any = agent->plan->evict;
-    for (size_t i = 0; i < agent->n_tracks; i++)
-        any = any || agent->tracks[i].evicted;
-    return any;
-}
-
-static void give_lease_back(struct agent *agent)
-{
-    if (!agent->lease || change_any_writing(agent) || change_any_wanted(agent) ||
-        is_evicting(agent))
-        return;
-    kube_lease_release(agent->lease);
-    agent->lease = NULL;
-    *agent->lease_error = '\0';
-}
-
 void change_evict(struct agent *agent)
 {
     for (size_t i = 0; i < agent->observed->n; i++) {
@@ -455,7 +400,7 @@ void change_evict(struct agent *agent)
             track->evicted = false;
     }
     if (!agent->plan->evict || !agent->kube || agent->node_gone || *agent->journal_error ||
-        !lease_allows(agent))
+        !turn_take(agent))
         return; /* without the change nobody has to go */
     (void)evict_run(agent->evict, agent->plan, agent->observed, agent->config.evict_timeout_ms);
     for (size_t i = 0; i < agent->observed->n; i++) {
@@ -527,9 +472,10 @@ static void start_writes(struct agent *agent)
     if (!agent->plan->changes || agent_is_blind(agent) || agent->node_gone)
         return;
     bool fresh = loop_now_ms(agent->loop) - agent->users_looked_ms < FRESH_MS;
-    agent->label_blocks =
-        agent->publisher && publisher_may_say_ready(agent->publisher) && any_first_try(agent);
-    if (agent->label_blocks || !lease_allows(agent))
+    bool allowed = turn_take(agent); /* first: until then the Node may say that it is ready */
+    agent->label_blocks = allowed && agent->publisher &&
+                          publisher_may_say_ready(agent->publisher) && any_first_try(agent);
+    if (!allowed || agent->label_blocks)
         return; /* whoever brings the answer asks for another look */
     if (!fresh) {
         if (!agent->look) /* else that one decides as it ends */
@@ -567,7 +513,7 @@ void change_start_allowed(struct agent *agent)
         recover_dead(agent);
         start_writes(agent);
     }
-    give_lease_back(agent);
+    turn_give_back(agent);
 }
 
 /* Nobody has it, as far as is known, and reading gets in nobody's way: through VFIO it opens the device, which resets it,

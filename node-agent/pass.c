@@ -242,7 +242,7 @@ static void make_plan(struct agent *agent)
         .vfio_driver = agent->config.vfio_driver,
         .manage_vfio = agent->config.vfio_manage && !agent->intent->stand_back.vfio,
         .check_released = agent->config.recovery_check_released && !agent->may_not_open,
-        .no_turn = !change_has_turn(agent),
+        .no_turn = !turn_is_ours(agent) && !change_any_writing(agent),
         .now_ms = loop_now_ms(agent->loop),
     };
     plan_make(&options, agent->intent, agent->observed, &agent->journal, agent->plan);
@@ -516,7 +516,10 @@ static void on_tick(void *arg)
     hotplug_poll(agent->hotplug);
     agent_permissions_seen(agent); /* Events have no end that anyone hears of */
     change_verify_idle(agent);
-    if (agent->unregistered_since_ms != 0)
+    bool turn_again = agent->turn_again_ms != 0 && agent->turn_again_ms <= now;
+    if (turn_again)
+        agent->turn_again_ms = 0;
+    if (agent->unregistered_since_ms != 0 || turn_again)
         agent_kick(agent, LOOK_SYSFS, 0);
     for (size_t i = 0; i < agent->observed->n; i++) {
         const struct observed_device *d = &agent->observed->devices[i];
@@ -535,6 +538,8 @@ void agent_tick(struct agent *agent)
     int64_t due_ms = now + hotplug_poll_ms(agent->hotplug);
     if (agent->unregistered_since_ms != 0)
         sooner(&due_ms, now + KUBELET_PATIENCE_MS);
+    if (agent->turn_again_ms > now)
+        sooner(&due_ms, agent->turn_again_ms);
     if (!agent->look)
         sooner(&due_ms, user_poll_ms(agent));
     for (size_t i = 0; i < agent->observed->n; i++) {

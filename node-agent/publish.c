@@ -10,6 +10,8 @@
 struct tally {
     size_t managed, gpus, acting, changing, failed, busy, pending, querying, checking, objected,
         in_place, offered;
+    size_t
+        awaiting; /* in place as ordered before; they are to be changed when it is the node's turn */
     size_t offered_secure;   /* offered and in on or ppcie */
     size_t offered_devtools; /* offered and in devtools */
     size_t capable, unread;  /* GPUs: that can do mode on; of which nobody knows what they can do */
@@ -81,6 +83,13 @@ static void count_decision(const struct publish_input *in, size_t i, struct tall
     }
     switch (in->plan->devices[i].decision) {
     case DECISION_CHANGE:
+        if (in->plan->devices[i].serve) {
+            t->awaiting++;
+            t->in_place++;
+        } else {
+            t->changing++;
+        }
+        break;
     case DECISION_ACTING:
         t->changing++;
         break;
@@ -185,6 +194,8 @@ static void derive_labels(const struct publish_input *in, const struct tally *t,
     const char *state = NULL;
     if (t->changing > 0)
         state = "changing";
+    else if (t->awaiting > 0) /* the RuntimeClasses must find in ready.state what is offered */
+        state = t->failed > 0 ? "degraded" : common_mode(in);
     else if (t->failed > 0)
         state = t->busy > 0 ? "waiting-busy" : t->in_place > 0 ? "degraded" : "failed";
     else if (t->busy > 0)
@@ -247,6 +258,8 @@ const char *publish_health(const struct publish_input *in, size_t i)
     case DECISION_QUERY:
         return "unknown";
     default:
+        if (in->plan->devices[i].serve)
+            return "healthy"; /* until its turn */
         return "changing";
     }
 }
@@ -370,6 +383,10 @@ static void describe_state(const struct publish_input *in, const struct tally *t
     else if (t->changing > 0)
         say(ret, "False", "ChangingMode", "%zu of %zu devices are being changed", t->changing,
             t->managed);
+    else if (t->awaiting > 0)
+        say(ret, ready, *in->trouble_reason ? in->trouble_reason : "WaitingForLease",
+            "%zu of %zu devices are to be changed%s%s", t->awaiting, t->managed,
+            *in->trouble_reason ? "; " : "", in->trouble);
     else if (t->failed > 0)
         say(ret, ready, "DeviceFailed", "%zu of %zu devices failed", t->failed, t->managed);
     else if (t->busy > 0)

@@ -261,10 +261,10 @@ def a_node_serves_until_its_turn():
         for mode in ("on", "ppcie"):  # each for itself, and all together
             b.label(MODE, mode)
             b.wait_condition("WaitingForLease")
-            b.wait_state("changing", ready="false")
             until(lambda: f"said of each: {b.annotation_status()} {healthy(b)} {b.condition()}", lambda: "turn" in {d["bdf"]: d["reason"] for d in b.annotation_status()}[GPU])
             time.sleep(0.5)  # nothing happens
             same((healthy(b), b.cdi_names()), (everything, names), "offered as before")
+            same((b.labels()[STATE], b.labels()[READY]), ("off", "false"), "and said to be so")
         b.stop_agent()
         b.start_agent()
         until("so does the next agent", lambda: healthy(b) == everything)
@@ -285,6 +285,51 @@ def a_node_serves_until_its_turn():
         withdrawn = min(e["time"] for e in lists if set(e["devices"].values()) == {"Unhealthy"})
         touched = min(float(e["time"]) for e in b.ctl_json("events") if float(e["time"]) > since)
         assert withdrawn < touched, f"withdrawn {withdrawn - touched:.3f} s after the first write"
+
+
+def a_confidential_node_stays_ready_until_its_turn():
+    """Else the RuntimeClass for plain pods would find cc.ready.state=false, and give them a GPU in mode on."""
+    with Bench("hgx-h100", config="concurrency: { max: 1, lease: turn }\n") as b:
+        b.start_agent()
+        b.label(MODE, "on")
+        b.wait_state("on", ready="true")
+        until("given back", lambda: not b.whose_turn())
+        b.give_turn_to("other-node")
+        at = len(b.history())
+        b.label(MODE, "off")
+        b.wait_condition("WaitingForLease")
+        until("one is used", lambda: b.kubelet.ask("allocate", resource=SXM, pod="ml/train"))
+        until("and that is seen", lambda: "ml/train" in b.condition()["message"], 15)
+        same((b.labels()[STATE], b.labels()[READY], b.condition()["status"]), ("on", "true", "True"), "as before")
+        same({(x.get(STATE), x.get(READY)) for _, x in b.history()[at:]}, {("on", "true")}, "at every instant")
+        b.give_turn_to("")
+        b.wait_state("waiting-busy", ready="false")
+        until("the others are changed", lambda: list(b.modes().values()).count("on") == 1)
+        seen = [(x.get(STATE), x.get(READY)) for _, x in b.history()[at:]]
+        assert ("changing", "false") in seen and ("changing", "true") not in seen, seen
+        b.kubelet.ask("release", pod="ml/train")
+        b.wait_state("off", ready="false")
+
+
+def a_turn_that_cannot_be_used_is_given_back():
+    """A node whose labels cannot be written begins nothing; with one place in the cluster the others would wait for ever."""
+    with Bench("h100-pcie", config="concurrency: { max: 1, lease: turn }\n") as b:
+        b.start_agent()
+        b.label(MODE, "on")
+        b.wait_state("on", ready="true")
+        until("given back", lambda: not b.whose_turn())
+        resets = b.resets()
+        b.api.ctl("fault", "status", "--code", "403", "--verb", "patch", "--resource", "nodes", "--agent", "ccnode-agent*", "--times", "0")
+        b.label(MODE, "off")
+        until("its turn", lambda: b.whose_turn(), 15)
+        until("given back", lambda: not b.whose_turn(), 15)
+        until("offered again", lambda: healthy(b) == [GPU])
+        time.sleep(5)
+        assert not b.whose_turn(), "asked for again at once"
+        same((b.resets(), b.labels()[READY]), (resets, "true"), "nothing was done, and nothing said")
+        assert "turn given back" in b.log() and "labels could not be written" in b.log()
+        b.api.ctl("clear")
+        b.wait_state("off", ready="false", seconds=60)
 
 
 def what_nobody_ordered_is_not_offered_until_the_turn():
@@ -338,7 +383,8 @@ def the_plugin_is_switched_off_and_on():
 
 
 if __name__ == "__main__":
-    run(allocations_are_checked, changes_take_turns_by_lease, a_node_serves_until_its_turn, what_nobody_ordered_is_not_offered_until_the_turn, we_stand_back_from_duties_of_the_gpu_operator,
+    run(allocations_are_checked, changes_take_turns_by_lease, a_node_serves_until_its_turn, a_confidential_node_stays_ready_until_its_turn,
+        a_turn_that_cannot_be_used_is_given_back, what_nobody_ordered_is_not_offered_until_the_turn, we_stand_back_from_duties_of_the_gpu_operator,
         the_plugin_is_switched_off_and_on, an_index_stays_with_its_gpu, a_kubelet_that_starts_later, a_kubelet_that_restarts,
         four_models_and_a_gpu_without_cc, several_models_under_one_alias, aliases_and_numbers,
         a_held_gpu_is_not_given_twice_under_a_new_name, a_cluster_policy_holds_while_nobody_answers,

@@ -153,6 +153,34 @@ static void a_change_is_not_ready_from_its_first_moment(void **state)
     assert_false(published.mode_ready);
 }
 
+/* What waits for the node's turn is still what it was ordered to be before, and the labels say so. */
+static void until_its_turn_the_node_says_what_it_offers(void **state)
+{
+    (void)state;
+    make_node(&node, 3, 0);
+    settle(CC_MODE_ON);
+    for (size_t i = 0; i < node.n; i++) {
+        intent.devices[i].mode = CC_MODE_OFF;
+        plan.devices[i].decision = DECISION_CHANGE;
+    }
+    expect("on", "true", "True", "WaitingForLease");
+    assert_false(published.mode_ready);
+    derive("WaitingForLease", "waiting for a place");
+    assert_string_equal(published.cond_message,
+                        "3 of 3 devices are to be changed; waiting for a place");
+    assert_non_null(strstr(published.status, "\"health\":\"healthy\""));
+    assert_null(strstr(published.status, "changing"));
+
+    stop_serving(0, DECISION_BUSY); /* a plain pod must not find ready=false here */
+    expect("on", "true", "True", "WaitingForLease");
+    node.devices[0].failures = 1;
+    stop_serving(0, DECISION_WAIT);
+    expect("degraded", "true", "True", "WaitingForLease");
+    node.devices[0].failures = 0;
+    stop_serving(0, DECISION_CHANGE); /* it has begun, or nobody had ordered what it is */
+    expect("changing", "false", "False", "ChangingMode");
+}
+
 static void a_retry_or_a_straggler_leaves_the_others_schedulable(void **state)
 {
     (void)state;
@@ -262,11 +290,10 @@ static void nothing_is_said_before_it_is_known(void **state)
     node.devices[0].knowledge = KNOWN_NOT;
     derive("", "");
     assert_false(published.decided);
-    plan.devices[1].decision =
-        DECISION_CHANGE; /* it does not wait for the other one, nor do the labels */
+    stop_serving(1, DECISION_CHANGE); /* it does not wait for the other one, nor do the labels */
     expect("changing", "false", "False", "ChangingMode");
     assert_true(published.decided);
-    plan.devices[1].decision = DECISION_IN_PLACE;
+    plan.devices[1] = (struct device_plan){.decision = DECISION_IN_PLACE, .serve = true};
     node.devices[0].failures = 2;
     derive("", "");
     assert_true(published.decided); /* it could not be read: that is an answer */
@@ -347,6 +374,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_cannot_be_offered_is_told, fresh, stale),
         cmocka_unit_test_setup_teardown(what_was_seen_a_while_ago_is_never_ready, fresh, stale),
         cmocka_unit_test_setup_teardown(a_change_is_not_ready_from_its_first_moment, fresh, stale),
+        cmocka_unit_test_setup_teardown(until_its_turn_the_node_says_what_it_offers, fresh, stale),
         cmocka_unit_test_setup_teardown(a_retry_or_a_straggler_leaves_the_others_schedulable, fresh,
                                         stale),
         cmocka_unit_test_setup_teardown(a_check_is_no_change, fresh, stale),
