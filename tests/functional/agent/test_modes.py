@@ -56,8 +56,8 @@ def one_gpu_follows_its_label():
 
 
 def answer_late(b):
-    """The agent's patches have their effect half a second later: who does not wait for them is found out."""
-    b.api.ctl("fault", "delay", "--ms", "500", "--verb", "patch", "--resource", "nodes", "--times", "0", "--agent", "ccnode-agent*")
+    """The agent's patches have their effect most of a second later: who does not wait for them is found out."""
+    b.api.ctl("fault", "delay", "--ms", "900", "--verb", "patch", "--resource", "nodes", "--times", "0", "--agent", "ccnode-agent*")
 
 
 def ready_is_false_before_the_first_reset():
