@@ -27,7 +27,9 @@ def build():
         skip("the cluster's programs cannot be built here, the reason is above")
     if p.returncode != 0:
         sys.exit("the cluster's programs did not build")
-    return p.stdout.strip()
+    out = p.stdout.strip()
+    os.utime(out)  # another tree's build removes those that are not used any more
+    return out
 
 
 class Cluster:
@@ -41,10 +43,11 @@ class Cluster:
                 skip(f"{program} is missing: apt-get install runc containernetworking-plugins nftables pciutils jq")
         self.bin = build()
         # on a real file system (overlayfs needs one), short (socket paths), away from the tree
-        self.dir = tempfile.mkdtemp(prefix="ccnode-cluster-", dir="/var/tmp")
+        self.dir = tempfile.mkdtemp(prefix="ccnode-cluster-", dir=os.environ.get("CCNODE_CLUSTER_TMP", "/var/tmp"))
         self.env = dict(os.environ, CLUSTER_DIR=os.path.join(self.dir, "c"), CLUSTER_BIN=self.bin,
                         CLUSTER_IMAGES=f"{self.bin}/pause.tar {self.bin}/testtool.tar")
         self.children = []
+        self.alive = self.guard = None
 
     def __enter__(self):
         try:
@@ -55,13 +58,35 @@ class Cluster:
         return self
 
     def boot(self):
-        subprocess.run(["bash", f"{HERE}/node/start"], env=self.env, check=True)
+        for line in self.starting():
+            print(line, end="", flush=True)
+
+    def starting(self):
+        """What node/start says, line by line. The cluster is node/guard's: it ends with this process, however that ends."""
+        end_seen, self.alive = os.pipe()  # no program that is started here gets the second
+        said, says = os.pipe()
+        self.guard = open(said, encoding="utf-8", errors="replace")
+        try:
+            subprocess.run(["setsid", "--fork", "bash", f"{HERE}/node/guard", self.dir], env=self.env, stdin=end_seen, stdout=says, check=True)
+        finally:
+            os.close(end_seen)
+            os.close(says)
+        status = None
+        while status is None and (line := self.guard.readline()):
+            if line.startswith("guard: started "):
+                status = int(line.split()[2])
+            else:
+                yield line
+        if status != 0:
+            raise AssertionError("the cluster did not start; the last lines of its logs are above")
 
     def __exit__(self, *_):
         for child in self.children:
             child.kill()
             child.wait()
-        subprocess.run(["bash", f"{HERE}/node/stop"], env=self.env, check=False)
+        if self.alive is not None:
+            os.close(self.alive)
+            self.guard.read()  # until it has cleaned up
         subprocess.run(["rm", "-rf", self.dir], check=False)
 
     # --- commands inside the node ---
@@ -73,7 +98,7 @@ class Cluster:
 
     def run(self, *argv, check=True, stdin=None, env=None):
         p = subprocess.run(self.command(*argv, env=env), env=self.env, input=stdin, text=True,
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=180)
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=900)
         if check and p.returncode != 0:
             raise AssertionError(f"{' '.join(argv)}: exit {p.returncode}: {p.stdout[-1500:]}{p.stderr[-1500:]}")
         return p.stdout if check else p
@@ -99,6 +124,20 @@ class Cluster:
 
     def label(self, key):
         return self.node()["metadata"]["labels"].get(key)
+
+    def condition(self):
+        """The agent's own, or None. It is written beside the labels, by another request: neither of them is always the first."""
+        return next((c for c in self.node()["status"]["conditions"] if c["type"] == "ConfidentialGPUsReady"), None)
+
+    def events(self):
+        """(reason, note) of those about Nodes. They come behind the labels."""
+        return [(e["reason"], e.get("note", "")) for e in self.get("events.v1.events.k8s.io", "-n", "default")["items"]]
+
+    def offered(self, resource):
+        """Ids of the healthy devices that kubelet itself could give to a pod now: the Node says so some seconds later."""
+        answer = self.run("testtool", "podresources", check=False)  # fails while kubelet starts
+        listed = json.loads(answer.stdout)["allocatable"].get("devices", []) if answer.returncode == 0 else []
+        return {i for d in listed if d["resource_name"] == resource for i in d["device_ids"]}
 
     def held(self, pod):
         """Device ids that kubelet's PodResources names for the pod. (The tool's answer also has what is allocatable.)"""
@@ -172,8 +211,8 @@ class SimulatedNode:
         return re.findall(r"(0000:\S+) resets=(\d+)", self.ctl("counters"))
 
 
-def until(what, test, seconds=30, every=0.1):
-    """Waits until test() is true (an AssertionError in it counts as not yet); returns what it returned."""
+def until(what, test, seconds=180, every=0.1):
+    """Waits until test() is true (an AssertionError in it counts as not yet); returns what it returned. The time only bounds a failure."""
     end = time.monotonic() + seconds
     last = None
     while True:
