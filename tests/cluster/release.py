@@ -51,7 +51,7 @@ class Release:
 
     def install_command(self, *flags, **more):
         """The guide's row 9, literally, on our chart."""
-        return ["helm", "install", "--wait", "--timeout", "90s", "--generate-name", "-n", NAMESPACE, "--create-namespace", CHART,
+        return ["helm", "install", "--wait", "--timeout", "300s", "--generate-name", "-n", NAMESPACE, "--create-namespace", CHART,
                 "--set", "sandboxWorkloads.enabled=true", "--set", "kataManager.enabled=true", "--set", "ccManager.enabled=true",
                 "--set", "nfd.nodefeaturerules=true", *flags, "-f", self.file(values(self.sim, **more))]
 
@@ -61,7 +61,7 @@ class Release:
         return out
 
     def upgrade(self, *flags, **more):
-        return self.cluster.run("helm", "upgrade", self.name, CHART, "-n", NAMESPACE, "--wait", "--timeout", "90s", "--reset-then-reuse-values",
+        return self.cluster.run("helm", "upgrade", self.name, CHART, "-n", NAMESPACE, "--wait", "--timeout", "300s", "--reset-then-reuse-values",
                                 *flags, "-f", self.file(values(self.sim, **more)))
 
     def reconfigure(self, *flags):
@@ -70,7 +70,7 @@ class Release:
         before = self.pod()
         self.rounds += 1
         self.upgrade(*flags, "--set", f"podAnnotations.round=r{self.rounds}")
-        self.cluster.kubectl("-n", NAMESPACE, "rollout", "status", f"daemonset/{self.name}", "--timeout=90s")
+        self.cluster.kubectl("-n", NAMESPACE, "rollout", "status", f"daemonset/{self.name}", "--timeout=300s")
         assert self.pod() != before, "the agent's pod is still the old one"
 
     def uninstall(self):
@@ -99,15 +99,15 @@ def agent_states(cluster):
     return labels.get("nvidia.com/cc.mode.state"), labels.get("nvidia.com/cc.ready.state")
 
 
-def set_mode(cluster, mode, seconds=30):
+def set_mode(cluster, mode):
     """The guide's row 15, and the wait for its end."""
     cluster.kubectl("label", "node", NODE, f"nvidia.com/cc.mode={mode}", "--overwrite")
     ready = {"on": "true", "ppcie": "true", "off": "false", "devtools": ""}[mode]
-    until(f"cc.mode.state={mode}, cc.ready.state={ready!r}", lambda: agent_states(cluster) == (mode, ready), seconds)
+    until(f"cc.mode.state={mode}, cc.ready.state={ready!r}", lambda: agent_states(cluster) == (mode, ready))
 
 
 def wait_ready(cluster, pod):
-    p = cluster.kubectl("wait", "--for=condition=Ready", f"pod/{pod}", "--timeout=60s", check=False)
+    p = cluster.kubectl("wait", "--for=condition=Ready", f"pod/{pod}", "--timeout=300s", check=False)
     assert p.returncode == 0, p.stderr + cluster.kubectl("describe", "pod", pod)[-1500:]
 
 

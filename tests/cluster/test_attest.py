@@ -35,7 +35,7 @@ def main():
                 text = f.read().replace(GUEST, guest).replace("name: attested-simulated", f"name: {name}")
             cluster.kubectl("apply", "-f", "-", stdin=text)
             return until(f"{name} ended", lambda: (lambda s: s if s["phase"] in ("Succeeded", "Failed") else None)(
-                cluster.get("pod", name)["status"]), seconds=90, every=0.5)
+                cluster.get("pod", name)["status"]), every=0.5)
 
         def accepted():
             subprocess.run([sys.executable, f"{SOURCE}/tests/functional/attestation/make_guest.py", guest, "--nvml",

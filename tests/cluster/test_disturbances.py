@@ -26,6 +26,7 @@ class Disturbances:
         set_mode(self.cluster, "on")
         found = until("8 GPUs", lambda: [k for k, v in self.allocatable().items() if v == "8" and k.startswith("nvidia.com/")])
         self.resource = found[0]
+        until("kubelet has them to give", lambda: len(self.cluster.offered(self.resource)) == 8)
         self.cluster.apply(gpu_pod("work", self.resource))
         wait_ready(self.cluster, "work")
         self.resets, self.device = self.sim.resets(), self.cluster.held("work")
@@ -35,15 +36,15 @@ class Disturbances:
     def allocatable(self):
         return self.cluster.node()["status"]["allocatable"]
 
-    def holds(self, seconds=60):
+    def holds(self):
         """Everything is as before the disturbance."""
-        until("the labels are true", lambda: agent_states(self.cluster) == ("on", "true"), seconds)
-        until("the resource is back", lambda: self.allocatable().get(self.resource) == "8", seconds)
+        until("the labels are true", lambda: agent_states(self.cluster) == ("on", "true"))
+        until("the resource is back", lambda: self.allocatable().get(self.resource) == "8")
         pod = self.cluster.get("pod", "work")
         assert pod["status"]["phase"] == "Running" and not pod["status"]["containerStatuses"][0]["restartCount"], pod["status"]
         now = self.sim.resets()
         assert now == self.resets, f"a device was reset: {sorted(set(now) - set(self.resets))}, before {sorted(set(self.resets) - set(now))}"
-        until("PodResources names the pod's device", lambda: self.cluster.held("work") == self.device, 30)
+        until("PodResources names the pod's device", lambda: self.cluster.held("work") == self.device)
 
     def restart(self, *argv):
         subprocess.run(["bash", f"{HERE}/node/restart", *argv], env=self.cluster.env, check=True)
@@ -58,34 +59,35 @@ class Disturbances:
 
     def containerd(self):
         self.restart("containerd")
+        until("containerd answers", lambda: self.cluster.run("ctr", "version"))
         self.holds()
 
     def api_server_away(self):
         self.restart("kube-apiserver", "--stop", "--kill")  # asked to end, it serves open watches for a minute more
         time.sleep(60)
         self.restart("kube-apiserver", "--start")
-        until("the API server answers", lambda: self.cluster.kubectl("get", "--raw", "/readyz"), 60)
+        until("the API server answers", lambda: self.cluster.kubectl("get", "--raw", "/readyz"))
         self.holds()
         # and it still listens to orders
         self.still_obeys()
 
     def etcd(self):
         self.restart("etcd", "--kill")
-        until("the API server answers", lambda: self.cluster.kubectl("get", "--raw", "/readyz"), 60)
+        until("the API server answers", lambda: self.cluster.kubectl("get", "--raw", "/readyz"))
         self.holds()
 
     def still_obeys(self):
         self.cluster.kubectl("label", "node", NODE, "nvidia.com/cc.mode=off", "--overwrite")
-        until("idle GPUs switched, the busy one waited for", lambda: agent_states(self.cluster)[0] == "waiting-busy", 120)
+        until("idle GPUs switched, the busy one waited for", lambda: agent_states(self.cluster)[0] == "waiting-busy")
         self.cluster.kubectl("label", "node", NODE, "nvidia.com/cc.mode=on", "--overwrite")
-        until("back", lambda: agent_states(self.cluster) == ("on", "true"), 60)
+        until("back", lambda: agent_states(self.cluster) == ("on", "true"))
         self.resets = self.sim.resets()
 
     def agent_killed(self):
         pod = self.release.pod()
         before = self.restarts(pod)
         self.cluster.run("bash", "-c", "kill -KILL $(pidof ccnode-agent)")
-        until("the container was started again", lambda: self.restarts(pod) > before, 60)
+        until("the container was started again", lambda: self.restarts(pod) > before)
         self.holds()
 
     def restarts(self, pod):
@@ -94,7 +96,7 @@ class Disturbances:
     def rolling_update(self):
         before = self.release.pod()
         self.cluster.kubectl("-n", NAMESPACE, "rollout", "restart", f"daemonset/{self.release.name}")
-        self.cluster.kubectl("-n", NAMESPACE, "rollout", "status", f"daemonset/{self.release.name}", "--timeout=120s")
+        self.cluster.kubectl("-n", NAMESPACE, "rollout", "status", f"daemonset/{self.release.name}", "--timeout=300s")
         assert self.release.pod() != before
         self.holds()
 
@@ -103,7 +105,7 @@ class Disturbances:
         self.holds()
 
     def rollback(self):
-        self.cluster.run("helm", "rollback", self.release.name, "1", "-n", NAMESPACE, "--wait", "--timeout", "90s")
+        self.cluster.run("helm", "rollback", self.release.name, "1", "-n", NAMESPACE, "--wait", "--timeout", "300s")
         self.holds()
 
     # --- a power cut ---
@@ -139,7 +141,7 @@ class Disturbances:
         def runs():
             assert self.service()[0], self.cluster.kubectl("describe", "pods", "-l", "app=service")[-1500:]
             return True
-        until("the service runs", runs, 60)
+        until("the service runs", runs)
 
     def boot_id(self):
         return self.cluster.node()["status"]["nodeInfo"]["bootID"]
@@ -157,13 +159,14 @@ class Disturbances:
         assert not bound, f"bound already: {bound}"
         for name in ("etcd", "containerd", "kube-apiserver"):
             self.restart(name, "--start")
-        until("the API server answers", lambda: self.cluster.kubectl("get", "--raw", "/readyz"), 90)
+        until("the API server answers", lambda: self.cluster.kubectl("get", "--raw", "/readyz"))
+        until("containerd answers", lambda: self.cluster.run("ctr", "version"))  # a kubelet that finds none ends
         for name in ("kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet"):
             self.restart(name, "--start")
-        until("kubelet tells the new boot", lambda: self.boot_id() != boot, 60)
+        until("kubelet tells the new boot", lambda: self.boot_id() != boot)
         # not the labels first: those of before the power cut say the same. An agent that found no API server tries again within half a minute
-        until("the resource is back", lambda: self.allocatable().get(self.resource) == "8", 150)
-        until("the labels are true", lambda: agent_states(self.cluster) == ("on", "true"), 60)
+        until("the resource is back", lambda: self.allocatable().get(self.resource) == "8")
+        until("the labels are true", lambda: agent_states(self.cluster) == ("on", "true"))
         assert all(d["driver"] == "vfio-pci" for d in json.loads(self.sim.ccnode("list", "-o", "json"))), "a device is not bound"
         resets = {bdf: int(n) for bdf, n in self.sim.resets()}
         assert resets.pop(self.CHANGED) == 1, "the GPU that came back in mode off was not switched, or more than once"
@@ -173,10 +176,10 @@ class Disturbances:
             running, failed = self.service()
             assert running and (running[0] != before or self.container(running[0]) != container), (running, failed)
             return running[0]
-        pod = until("the service was started again by its controller", started_again, 90)
-        until("and has its GPU", lambda: has_its_devices(self.cluster, self.sim, pod), 30)
+        pod = until("the service was started again by its controller", started_again)
+        until("and has its GPU", lambda: has_its_devices(self.cluster, self.sim, pod))
         work = until("a pod without controller has ended", lambda: (lambda s: s if s["phase"] == "Failed" else None)(
-            self.cluster.get("pod", "work")["status"]), 60)
+            self.cluster.get("pod", "work")["status"]))
         print(f"        the pod without controller: {work.get('reason') or 'container ended'}; the service: "
               f"{'a new pod' if pod != before else 'the same pod, a new container'}")
 
