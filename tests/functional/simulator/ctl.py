@@ -128,14 +128,15 @@ def time_is_ours():
     with Node("h100-pcie", "--delay", "flr_ms=60000") as n:
         same(js(n, "delays")["flr_ms"], 60000)
         reset = n.background(f"{GPU}/reset", "1")
+        until("the reset is under way", lambda: n.locked(GPU))
         time.sleep(0.1)
         same(reset.poll(), None, "the reset takes a minute")
         n.ctl("advance", "200000")
-        same(reset.wait(5), 0)
+        same(reset.wait(50), 0)
         n.ctl("delays", "flr_ms", "1")
         start = time.monotonic()
         same(n.write(f"{GPU}/reset", "1"), 0)
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 50
         n.ctl("delays", "flr_ms", "60000")
         n.ctl("scale", "0")
         same(n.write(f"{GPU}/reset", "1"), 0)
@@ -171,18 +172,19 @@ def faults_of_reset():
         n.ctl("clear")
         n.ctl("fault", GPU, "reset-hangs")
         hung = n.background(f"{GPU}/reset", "1")
+        until("the reset is under way", lambda: n.locked(GPU))
         behind = n.background(f"{GPU}/power/control", "on")
         time.sleep(0.1)
         same((hung.poll(), behind.poll()), (None, None))
         n.ctl("clear")
-        same((hung.wait(5), behind.wait(5)), (0, 0))
+        same((hung.wait(60), behind.wait(60)), (0, 0))
         before = js(n, "counters", GPU)["resets"]
         n.ctl("fault", GPU, "reset-early")
-        n.ctl("scale", "20")  # 5 ms become 100
+        n.ctl("scale", "1000")  # 5 ms become 5 s: this test may be late as well
         same(n.write(f"{GPU}/reset", "1"), 0)
         same(js(n, "counters", GPU)["resets"], before, "nothing happened yet")
         n.ctl("scale", "0")
-        n.ctl("advance", "1000")
+        n.ctl("advance", "10000")
         until("the reset comes late", lambda: js(n, "counters", GPU)["resets"] == before + 1)
         n.ctl("clear")
         n.ctl("fault", GPU, "reset-noop")
@@ -200,7 +202,7 @@ def dead_device():
         start = time.monotonic()
         same(n.write(f"{GPU}/reset", "1"), "ENOTTY")
         took = time.monotonic() - start
-        assert 0.131 <= took < 10, f"two methods of 65.5 s each, scaled: {took}"
+        assert 0.131 <= took < 60, f"two methods of 65.5 s each, scaled: {took}"
         same(n.read(f"{GPU}/power_state"), "D3cold")
         same(n.driver(GPU), "vfio-pci")
         n.ctl("clear")
@@ -228,7 +230,7 @@ def faults_of_power_and_unbind():
         same(unbind.poll(), None, "unbind blocks")
         same(devices(n)[GPU]["locked"], 1)
         n.ctl("clear")
-        same(unbind.wait(5), 0)
+        same(unbind.wait(60), 0)
 
 
 def hot_plug():
@@ -303,7 +305,7 @@ def holders():
         time.sleep(0.05)
         same(unbind.poll(), None, "unbind of a held device blocks")
         n.ctl("release", gpu)
-        same(unbind.wait(5), 0)
+        same(unbind.wait(60), 0)
         same(js(n, "counters", gpu)["resets"], resets + 2, "so is closing")
         n.ctl("release")
         same(js(n, "holders"), [])

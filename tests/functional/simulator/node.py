@@ -24,7 +24,7 @@ def need_fuse():
 
 
 def until(what, condition, seconds=60):
-    """Waits for a condition; a test never sleeps a fixed time and hopes."""
+    """Waits for a condition; a test never sleeps a fixed time and hopes. The time only bounds a failure."""
     end = time.monotonic() + seconds
     while True:
         late = time.monotonic() > end  # before the look: one that began in time counts, however long we were kept waiting
@@ -33,6 +33,16 @@ def until(what, condition, seconds=60):
         if late:
             raise AssertionError(f"not within {seconds} s: {what}")
         time.sleep(0.005)
+
+
+READ, WRITE = 0, 1  # x86-64's numbers, asm/unistd_64.h
+
+
+def in_call(pid, number):
+    """Whether the process is inside this system call, on a descriptor that it opened itself."""
+    with open(f"/proc/{pid}/syscall", encoding="ascii") as f:
+        words = f.read().split()  # "running" when it is in none
+    return words[0] == str(number) and int(words[1], 16) > 2
 
 
 class Node:
@@ -44,7 +54,7 @@ class Node:
     def __enter__(self):
         try:
             out = subprocess.run([SIM, "--profile", self.profile, "--root", self.root, *self.options],
-                                 stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout
+                                 stdout=subprocess.PIPE, text=True, check=True, timeout=300).stdout
         except BaseException:
             subprocess.run(["rm", "-rf", "--one-file-system", self.dir], check=True)
             raise
@@ -52,7 +62,7 @@ class Node:
         return self
 
     def __exit__(self, *_):
-        subprocess.run([SIM, "stop", "--root", self.root], check=True, timeout=60)
+        subprocess.run([SIM, "stop", "--root", self.root], check=True, timeout=300)
         with open("/proc/self/mountinfo") as f:
             assert self.root not in f.read(), "mounts are left"
         subprocess.run(["rm", "-rf", "--one-file-system", self.dir], check=True)
@@ -99,17 +109,27 @@ class Node:
         return self.write(f"/sys/bus/pci/drivers/{self.driver(bdf)}/unbind", bdf)
 
     def background(self, name, text):
-        """A writer in a process of its own, for writes that block. Returns when it is just about to write."""
+        """A writer in a process of its own, for writes that block. Returns when it is in its write, or has ended."""
         code = ("import os,sys; fd = os.open(sys.argv[1], os.O_WRONLY); os.write(1, b'x'); "
                 "os.write(fd, sys.argv[2].encode())")
         p = subprocess.Popen([sys.executable, "-S", "-c", code, self.path(name), text],
                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         same(p.stdout.read(1), b"x", "the writer started")
+        until("the writer is in its write", lambda: p.poll() is not None or in_call(p.pid, WRITE))
         return p
+
+    def device(self, bdf):
+        """What `ctl devices` says of it: {name: text}."""
+        line = next(line for line in self.ctl("devices").splitlines() if line.startswith(bdf))
+        return dict(word.split("=") for word in line.split()[1:])
+
+    def locked(self, bdf):
+        """Whether somebody holds the device's lock: is in the middle of a reset, an unbind, …"""
+        return self.device(bdf)["locked"] == "1"
 
     def ctl(self, *args, check=True):
         p = subprocess.run([SIM, "ctl", "--root", self.root, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                           text=True, timeout=60)
+                           text=True, timeout=300)
         if check and p.returncode != 0:
             raise AssertionError(f"ctl {args}: {p.stderr}")
         return p.stdout if check else p

@@ -4,9 +4,10 @@ import os
 import stat
 import struct
 import subprocess
+import tempfile
 import time
 
-from node import Node, run, same, until
+from node import READ, Node, in_call, run, same, until
 
 GPU = "0000:18:00.0"
 
@@ -158,12 +159,13 @@ def configuration_space_waits_for_a_reset():
         n.ctl("clear", GPU)
         n.ctl("fault", GPU, "reset-hangs")
         reset = n.background(f"{GPU}/reset", "1")
-        time.sleep(0.1)
+        until("the reset is under way", lambda: n.locked(GPU))
         reader = subprocess.Popen(["head", "-c", "2", n.path(f"/sys/bus/pci/devices/{GPU}/config")], stdout=subprocess.PIPE)
+        until("the reader reads", lambda: reader.poll() is not None or in_call(reader.pid, READ))
         time.sleep(0.1)
         same((reader.poll(), n.read(f"{GPU}/vendor")), (None, "0x10de"), "waits, attributes do not")
         n.ctl("clear", GPU)
-        same((reset.wait(10), reader.communicate(timeout=10)[0]), (0, b"\xde\x10"), "after the reset")
+        same((reset.wait(60), reader.communicate(timeout=60)[0]), (0, b"\xde\x10"), "after the reset")
 
 
 def remove_and_rescan():
@@ -235,7 +237,7 @@ def held_device_blocks():
         time.sleep(0.05)
         same([p.poll() for p in later], [None] * 3, "all block on the device lock")
         os.close(holder)
-        same([p.wait(10) for p in [unbind, *later]], [0] * 4)
+        same([p.wait(60) for p in [unbind, *later]], [0] * 4)
         same(n.driver(gpu), None)
         assert not n.exists("/dev/vfio/devices/vfio0")
 
@@ -243,13 +245,13 @@ def held_device_blocks():
 def killed_holder_lets_go():
     with Node("hgx-b200", "--scale", "0") as n:
         gpu = "0000:1b:00.0"
-        holder = subprocess.Popen(["sleep", "60"], stdin=open(n.path("/dev/vfio/devices/vfio0")))
+        holder = subprocess.Popen(["sleep", "600"], stdin=open(n.path("/dev/vfio/devices/vfio0")))
         remove = n.background(f"{gpu}/remove", "1")
         until("driver link gone", lambda: n.driver(gpu) is None)
         same(remove.poll(), None, "remove blocks")
         holder.kill()
         holder.wait()
-        same(remove.wait(10), 0)
+        same(remove.wait(60), 0)
         assert not n.exists(gpu)
 
 
@@ -269,15 +271,15 @@ def nvidia_driver_and_nodes():
 
 
 def without_iommu():
-    with open("/tmp/ccnode-sim-noiommu.yaml", "w") as f:
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as f:
         f.write("iommu: false\ntee: none\ndevices:\n- {bdf: '0000:18:00.0', model: h100-pcie}\n")
-    with Node(f.name, "--scale", "0") as n:
-        assert not n.exists(f"{GPU}/iommu_group")
-        same(os.listdir(n.path("/sys/kernel/iommu_groups")), [])
-        n.write(f"{GPU}/driver_override", "vfio-pci")
-        same(n.write("/sys/bus/pci/drivers/vfio-pci/bind", GPU), "EINVAL")
-        assert not n.exists("/sys/module/kvm_amd")
-    os.unlink(f.name)
+        f.flush()
+        with Node(f.name, "--scale", "0") as n:
+            assert not n.exists(f"{GPU}/iommu_group")
+            same(os.listdir(n.path("/sys/kernel/iommu_groups")), [])
+            n.write(f"{GPU}/driver_override", "vfio-pci")
+            same(n.write("/sys/bus/pci/drivers/vfio-pci/bind", GPU), "EINVAL")
+            assert not n.exists("/sys/module/kvm_amd")
 
 
 def plug_and_unplug():
