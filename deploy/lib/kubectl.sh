@@ -35,17 +35,13 @@ kubectl_find() {
 kubectl_unpack() {
 	[ -x "$1/kubectl/usr/bin/kubectl" ] && return 0
 	command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
-	mkdir -p "$1/kubectl.new" || return 1
-	(cd "$1/kubectl.new" && apt-get -qq download kubernetes-client >/dev/null 2>&1 && dpkg-deb -x kubernetes-client_*.deb .) || {
-		rm -rf "$1/kubectl.new"
-		return 1
-	}
-	"$1/kubectl.new/usr/bin/kubectl" version --client >/dev/null 2>&1 || {
-		rm -rf "$1/kubectl.new"
-		return 1
-	}
-	rm -rf "$1/kubectl"
-	mv "$1/kubectl.new" "$1/kubectl"
+	# somebody else may be about the same: each in a folder of its own, and the first one's stays
+	mkdir -p "$1" && kubectl_new=$(mktemp -d "$1/kubectl.XXXXXX") || return 1
+	(mkdir "$kubectl_new/kubectl" && cd "$kubectl_new/kubectl" && apt-get -qq download kubernetes-client >/dev/null 2>&1 && dpkg-deb -x kubernetes-client_*.deb .) &&
+		"$kubectl_new/kubectl/usr/bin/kubectl" version --client >/dev/null 2>&1 &&
+		mv -T "$kubectl_new/kubectl" "$1/kubectl" 2>/dev/null
+	rm -rf "$kubectl_new"
+	[ -x "$1/kubectl/usr/bin/kubectl" ]
 }
 
 kubectl_run() {

@@ -34,7 +34,7 @@ class Plugin:
         client = await grpc.Client.dial(os.path.join(self.directory, "kubelet.sock"))
         try:
             await client.unary("/v1beta1.Registration/Register", pb.encode("RegisterRequest", {
-                "version": version, "endpoint": endpoint or self.name, "resource_name": resource or self.resource}), 5)
+                "version": version, "endpoint": endpoint or self.name, "resource_name": resource or self.resource}), 60)
             self.register_answered = True
         finally:
             client.close()

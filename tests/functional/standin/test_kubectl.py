@@ -47,7 +47,7 @@ class Kubectl(unittest.TestCase):
 
     def run_it(self, *words, stdin=None, fails=False):
         done = subprocess.run([KUBECTL, *words], env=self.env, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              text=True, timeout=60, check=False)
+                              text=True, timeout=300, check=False)
         self.assertEqual(done.returncode != 0, fails, f"kubectl {' '.join(words)}: {done.stdout}{done.stderr}")
         return done.stderr if fails else done.stdout
 
@@ -89,7 +89,7 @@ class Kubectl(unittest.TestCase):
             node = json.loads(self.run_it("get", "node", "n1", "-o", "json"))
             node["status"]["conditions"].append(condition)
             self.run_it("replace", "--raw", "/api/v1/nodes/n1/status", "-f", "-", stdin=json.dumps(node))
-        self.assertIn("condition met", self.run_it("wait", "--for=condition=ConfidentialGPUsReady", "node/n1", "--timeout=5s"))
+        self.assertIn("condition met", self.run_it("wait", "--for=condition=ConfidentialGPUsReady", "node/n1", "--timeout=60s"))
 
     def test_taint_cordon_uncordon(self):
         self.run_it("taint", "node", "n1", "a=b:NoSchedule")
@@ -103,7 +103,7 @@ class Kubectl(unittest.TestCase):
         self.run_it("apply", "-f", "-", stdin=POD.replace("image: x", "image: other"))
         self.assertRegex(self.run_it("get", "pods"), r"p1 +0/1 +Pending")
         self.assertIn("nvidia.com/GH100_H100_PCIE", self.run_it("describe", "pod", "p1"))
-        self.run_it("delete", "pod", "p1", "--timeout=10s")
+        self.run_it("delete", "pod", "p1", "--timeout=60s")
         self.assertEqual(self.run_it("get", "pods", "-o", "name"), "")
 
     def test_watch_in_columns(self):

@@ -39,7 +39,7 @@ class Fallback(unittest.TestCase):
     def sh(self, script, path, stdin=None):
         return subprocess.run(["/bin/sh", "-c", f". '{harness.SOURCE}/deploy/lib/kubectl.sh'; kubectl_find '{path}.cache' && {script}"],
                               env={"PATH": path, "HOME": self.top, "KUBECONFIG": self.server.kubeconfig}, input=stdin,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=100, check=False)
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300, check=False)
 
     def by_curl(self, words, stdin=None, fails=False):
         done = self.sh(f"kubectl_run {words}", self.path_of(*TOOLS), stdin)

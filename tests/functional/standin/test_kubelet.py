@@ -37,6 +37,9 @@ class Case(unittest.IsolatedAsyncioTestCase):
     async def ctl(self, *words, **options):
         return await self.threaded(self.kubelet.ctl, *words, **options)
 
+    async def wait(self, *words):
+        return await self.ctl("wait", RESOURCE, "--timeout", "60", *words)
+
     async def plugin(self, name="p.sock", devices=None, **options):
         plugin = Plugin(self.kubelet.plugins, name, RESOURCE, devices or THREE, **options)
         self.opened.append(plugin)
@@ -46,7 +49,7 @@ class Case(unittest.IsolatedAsyncioTestCase):
     async def registered(self, **options):
         plugin = await self.plugin(**options)
         await plugin.register()
-        await self.ctl("wait", RESOURCE, "--capacity", "3", "--allocatable", "3")
+        await self.wait("--capacity", "3", "--allocatable", "3")
         return plugin
 
 
@@ -72,7 +75,7 @@ class Registration(Case):
     async def test_unknown_method(self):
         client = await grpc.Client.dial(os.path.join(self.kubelet.plugins, "kubelet.sock"))
         with self.assertRaises(grpc.GrpcError) as e:
-            await client.unary("/v1beta1.Registration/Nothing", b"", 5)
+            await client.unary("/v1beta1.Registration/Nothing", b"", 60)
         self.assertEqual(e.exception.code, grpc.UNIMPLEMENTED)
         client.close()
 
@@ -90,16 +93,16 @@ class Lists(Case):
     async def test_healthy_unhealthy_missing_empty(self):
         plugin = await self.registered()
         plugin.set(a="Healthy", b="Unhealthy", c="Healthy")
-        await self.ctl("wait", RESOURCE, "--capacity", "3", "--allocatable", "2")
+        await self.wait("--capacity", "3", "--allocatable", "2")
         plugin.set(a="Healthy", c="Healthy")
-        await self.ctl("wait", RESOURCE, "--capacity", "2", "--allocatable", "2")
+        await self.wait("--capacity", "2", "--allocatable", "2")
         plugin.set()
-        await self.ctl("wait", RESOURCE, "--capacity", "0", "--allocatable", "0")
+        await self.wait("--capacity", "0", "--allocatable", "0")
 
     async def test_end_of_stream_makes_all_unhealthy(self):
         plugin = await self.registered()
         plugin.end_stream()
-        await self.ctl("wait", RESOURCE, "--capacity", "3", "--allocatable", "0")
+        await self.wait("--capacity", "3", "--allocatable", "0")
         error = await self.ctl("allocate", RESOURCE, "1", fails=True)
         self.assertIn("unregistered", error)
 
@@ -115,7 +118,7 @@ class Forgetting(Case):
     async def test_resource_without_plugin_is_forgotten(self):
         plugin = await self.registered()
         plugin.end_stream()
-        await self.ctl("wait", RESOURCE, "--gone", "--timeout", "5")
+        await self.wait("--gone")
 
 
 class Takeover(Case):
@@ -124,24 +127,24 @@ class Takeover(Case):
         old = await self.registered(name="old.sock")
         new = await self.plugin(name="new.sock")
         await new.register()
-        await self.threaded(harness.eventually, lambda: "list" in new.calls, "the newer plugin's list")
-        await self.ctl("wait", RESOURCE, "--allocatable", "3")
+        await self.threaded(harness.eventually, lambda: len(self.kubelet.ctl("log", "--what", "list")["log"]) == 2, "kubelet has the newer plugin's list")
+        await self.wait("--allocatable", "3")
         old.end_stream()
         await self.threaded(harness.eventually, lambda: self.kubelet.ctl("log", "--what", "stream-ended")["log"], "end of the old stream")
 
     async def test_guarded(self):
         await self.both("guarded")
-        await self.ctl("wait", RESOURCE, "--allocatable", "3")
+        await self.wait("--allocatable", "3")
         await self.ctl("allocate", RESOURCE, "1")
 
     async def test_by_path(self):
         await self.both("by-path")
-        await self.ctl("wait", RESOURCE, "--allocatable", "0")
+        await self.wait("--allocatable", "0")
         self.assertTrue((await self.ctl("list"))["resources"][RESOURCE]["connected"])
 
     async def test_by_name(self):
         await self.both("by-name")
-        await self.ctl("wait", RESOURCE, "--allocatable", "0")
+        await self.wait("--allocatable", "0")
         self.assertFalse((await self.ctl("list"))["resources"][RESOURCE]["connected"])
 
 
@@ -168,7 +171,7 @@ class Allocation(Case):
         self.assertEqual((answer["status"], answer["message"]), ("INVALID_ARGUMENT", "unknown device zz"))
         self.assertEqual((await self.ctl("call", RESOURCE, "Nothing"))["status"], "UNIMPLEMENTED")
         self.assertEqual((await self.ctl("call", RESOURCE, "Allocate", "--size", str(5 << 20)))["status"], "RESOURCE_EXHAUSTED")
-        self.assertEqual((await self.ctl("garbage", RESOURCE))["connection"], "closed")
+        self.assertEqual((await self.ctl("garbage", RESOURCE, "--timeout", "60"))["connection"], "closed")
         self.assertEqual((await self.ctl("call", RESOURCE, "Allocate", "--ids", "a"))["status"], "OK")
 
     async def test_bench(self):
@@ -186,7 +189,7 @@ class Allocation(Case):
         self.assertEqual((await self.ctl("list"))["resources"][RESOURCE]["capacity"], 0)
         await plugin.serve()
         await plugin.register()
-        await self.ctl("wait", RESOURCE, "--allocatable", "3")
+        await self.wait("--allocatable", "3")
         self.assertEqual((await self.ctl("allocate", RESOURCE, "2", "--pod", "ns/p2"))["ids"], ["b", "a"])
 
 
@@ -206,7 +209,7 @@ class PodResources(Case):
     async def call(self, method, message=b"", answer="ListPodResourcesResponse", limit=16 << 20):
         client = await grpc.Client.dial(self.kubelet.pod_resources)
         try:
-            return pb.decode(answer, await client.unary(f"/v1.PodResourcesLister/{method}", message, 5, limit))
+            return pb.decode(answer, await client.unary(f"/v1.PodResourcesLister/{method}", message, 60, limit))
         finally:
             client.close()
 
@@ -221,7 +224,7 @@ class PodResources(Case):
         with self.assertRaisesRegex(grpc.GrpcError, "not found"):
             await self.call("Get", pb.encode("GetPodResourcesRequest", {"pod_name": "x", "pod_namespace": "ns"}), "GetPodResourcesResponse")
         plugin.set(a="Healthy", b="Unhealthy", c="Healthy")
-        await self.ctl("wait", RESOURCE, "--allocatable", "2")
+        await self.wait("--allocatable", "2")
         devices = (await self.call("GetAllocatableResources", b"", "AllocatableResourcesResponse"))["devices"]
         self.assertEqual(sorted(i for d in devices for i in d["device_ids"]), ["a", "c"])
 
