@@ -22,7 +22,7 @@ def shared():
     return os.path.realpath(path)
 
 
-def run(*args, env=None, timeout=60, stdin=None):
+def run(*args, env=None, timeout=300, stdin=None):
     """ccnode-attest with arguments: exit status, standard output, standard error."""
     done = subprocess.run([PROGRAM, *map(str, args)], capture_output=True, text=True, timeout=timeout,
                           env={**os.environ, **(env or {})}, input=stdin)

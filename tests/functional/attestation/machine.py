@@ -22,7 +22,7 @@ BASE = f'http://127.0.0.1:{server.stdout.readline().strip()}'
 
 def stop():
     server.stdin.close()
-    server.wait(5)
+    server.wait(60)
 
 
 class Machine:
@@ -59,7 +59,7 @@ class Machine:
             common.PROGRAM = PROGRAM
 
     def attest(self, *args, rim='ok', ocsp='ok', env=None):
-        return self.run('attest', '--rim-url', f'{BASE}/{rim}', '--ocsp-url', f'{BASE}/{ocsp}/ocsp', '--timeout', '5',
+        return self.run('attest', '--rim-url', f'{BASE}/{rim}', '--ocsp-url', f'{BASE}/{ocsp}/ocsp', '--timeout', '60',
                         *args, program=TESTROOTS, env=env)
 
 

@@ -76,7 +76,7 @@ class Played:
         script.append(f'exec chroot {root} {shlex.join(argv)}')
         env = {**os.environ, **self.env, **{e['name']: e['value'] for e in container.get('env', [])}}
         done = subprocess.run(['unshare', '--mount', '--propagation', 'private', 'sh', '-c', '\n'.join(script)], capture_output=True,
-                              text=True, env=env, timeout=60)
+                              text=True, env=env, timeout=300)
         return done.returncode, done.stdout + done.stderr
 
     def run(self, workload):

@@ -108,7 +108,7 @@ static bool deliver_badly(struct call *c, const char *type, const char *data, si
             c->close |= !send_all(c->fd, data + i, 1);
     } else if (is(c, "stalled")) {
         head(c, 200, type, (long long)len, "");
-        pause_ms(20000);
+        pause_ms(90000); /* more than any test waits */
         c->close = true;
     } else if (is(c, "truncated")) {
         head(c, 200, type, (long long)len, "");
