@@ -68,7 +68,7 @@ def main():
     caps = chart()
     with tempfile.TemporaryDirectory(prefix="ccnode-kernel-") as root:
         lay(root)
-        p = subprocess.run([os.path.join(HERE, "run"), "capabilities", f"kt.caps={','.join(caps)}"], stdout=subprocess.PIPE, text=True, timeout=600,
+        p = subprocess.run([os.path.join(HERE, "run"), "capabilities", f"kt.caps={','.join(caps)}"], stdout=subprocess.PIPE, text=True, timeout=1700,
                            env=dict(os.environ, KT_ROOT=root, KT_MEM="768"), check=False)
     if p.returncode == 77:
         print("SKIPPED: the reason is above")

@@ -20,7 +20,7 @@ def facts(text):
 
 
 def kernel():
-    p = subprocess.run([os.path.join(HERE, "run"), "facts"], stdout=subprocess.PIPE, text=True, timeout=600)
+    p = subprocess.run([os.path.join(HERE, "run"), "facts"], stdout=subprocess.PIPE, text=True, timeout=1700)
     if p.returncode == 77:
         print("SKIPPED: the reason is above")
         sys.exit(77)
@@ -51,7 +51,7 @@ def simulator():
         subprocess.run([sim, "--profile", profile, "--root", root], check=True)
         try:
             p = subprocess.run([sim, "exec", "--root", root, "--", "sh", os.path.join(HERE, "guest/scenarios/facts.sh")],
-                               env=dict(os.environ, VP=vp), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+                               env=dict(os.environ, VP=vp), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=500)
         finally:
             subprocess.run([sim, "stop", "--root", root], check=True)
     return facts(p.stdout) or [p.stdout]

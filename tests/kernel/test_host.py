@@ -30,8 +30,8 @@ def overlay(root):
 def run():
     with tempfile.TemporaryDirectory(prefix="ccnode-kernel-") as root:
         overlay(root)
-        env = {**os.environ, "KT_ROOT": root, "KT_MEM": os.environ.get("KT_MEM", "1024"), "KT_TIMEOUT": "400"}
-        p = subprocess.run([os.path.join(HERE, "run"), "host"], stdout=subprocess.PIPE, text=True, timeout=900, env=env)
+        env = {**os.environ, "KT_ROOT": root, "KT_MEM": os.environ.get("KT_MEM", "1024"), "KT_TIMEOUT": "1200"}
+        p = subprocess.run([os.path.join(HERE, "run"), "host"], stdout=subprocess.PIPE, text=True, timeout=1700, env=env)
     if p.returncode == 77:
         print("SKIPPED: the reason is above")
         sys.exit(77)

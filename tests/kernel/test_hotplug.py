@@ -8,7 +8,7 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.path.realpath(os.environ.get("CCNODE_BUILD", os.path.join(HERE, "../../build/dev")))
-SOON = 1.0  # seconds
+SOON = 20.0  # seconds, for a guest whose machine is busy: the program never looks by itself, and the agent's poll is every 30 s at most
 
 
 def lay(root):
@@ -37,8 +37,8 @@ def check(text):
         return
     if within(at["forge"], at["remove"] - 0.02):
         yield "a forged message was believed"
-    for what in ("remove", "rescan"):
-        if not within(at[what], at[what] + SOON):
+    for what, then in (("remove", "rescan"), ("rescan", "end")):
+        if not within(at[what], min(at[what] + SOON, at[then])):
             yield f"{what} was not noticed within {SOON} s"
     if changes["other"]:
         yield "this kernel's events were taken for those of another machine's tree"
@@ -49,7 +49,7 @@ def check(text):
 def main():
     with tempfile.TemporaryDirectory(prefix="ccnode-kernel-") as root:
         lay(root)
-        p = subprocess.run([os.path.join(HERE, "run"), "hotplug"], stdout=subprocess.PIPE, text=True, timeout=600, check=False,
+        p = subprocess.run([os.path.join(HERE, "run"), "hotplug"], stdout=subprocess.PIPE, text=True, timeout=1700, check=False,
                            env={**os.environ, "KT_ROOT": root, "KT_MEM": os.environ.get("KT_MEM", "768")})
     if p.returncode == 77:
         print("SKIPPED: the reason is above")

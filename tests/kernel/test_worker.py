@@ -79,7 +79,7 @@ def check(runs, notes):
 def main():
     with tempfile.TemporaryDirectory(prefix="ccnode-kernel-") as root:
         overlay(root)
-        p = subprocess.run([os.path.join(HERE, "run"), "worker"], stdout=subprocess.PIPE, text=True, timeout=600,
+        p = subprocess.run([os.path.join(HERE, "run"), "worker"], stdout=subprocess.PIPE, text=True, timeout=1700,
                            env=dict(os.environ, KT_ROOT=root, KT_MEM="768"), check=False)
     if p.returncode == 77:
         print("SKIPPED: the reason is above")

@@ -7,6 +7,9 @@ st(){ [ -d $D ] || { echo "state: device is gone; dev/vfio: $(ls /dev/vfio | tr 
 bindv(){ echo vfio-pci > /sys/bus/pci/devices/$1/driver_override; echo $1 > /sys/bus/pci/drivers_probe; }
 stk(){ for p in "$@"; do echo "pid $p $(cat /proc/$p/comm) state $(sed -n 's/^State:\t//p' /proc/$p/status) wchan $(cat /proc/$p/wchan)"; cat /proc/$p/stack; done; }
 up(){ read u _ </proc/uptime; echo "[$u] $*"; }
+# keep NAME WORDS: vp in the background, which has done WORDS now and keeps what it has until $holder is killed; gone: it is
+keep(){ n=$1; shift; $vp $G "$@" until=/tmp/kept.$n >/dev/null 2>&1 & holder=$!; until [ -e /tmp/kept.$n.here ] || ! kill -0 $holder 2>/dev/null; do sleep 0.1; done; }
+gone(){ kill -9 $holder; wait $holder 2>/dev/null; }
 V="cont group setc iommu dev info"
 host(){ echo "KT-HOST $*" > /dev/ttyS1; }
 # bg NAME CMD...: run in the background, print exit code and the uptimes of start and end; chk NAME...: who is still blocked, and where in the kernel

@@ -273,6 +273,19 @@ static void do_sleep(uint64_t at, char *text)
         ;
 }
 
+/* until=FILE: says nothing, makes FILE.here, goes on when FILE is there */
+static void do_until(uint64_t at, char *text)
+{
+    char here[300];
+    (void)at;
+    snprintf(here, sizeof here, "%s.here", text);
+    int fd = open(here, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd >= 0)
+        close(fd);
+    while (access(text, F_OK) < 0)
+        nanosleep(&(struct timespec){0, 20000000}, NULL);
+}
+
 static const struct {
     const char *name;
     void (*run)(uint64_t at, char *text);
@@ -297,6 +310,7 @@ static const struct {
     {"sr", do_show},
     {"sw", do_store},
     {"sleep", do_sleep},
+    {"until", do_until},
 };
 
 static size_t find(const char *name, size_t n)

@@ -20,9 +20,9 @@ run() { # run NAME CAPS TARGET STEPS…
 bindv $G
 bindv $W
 # somebody else's process, as a virtual machine of another user: it holds the switch
-/payload/setpriv --reuid 1000 --regid 1000 --clear-groups sleep 1000 3<>/dev/vfio/$(basename $(readlink /sys/bus/pci/devices/$W/iommu_group)) &
+/payload/setpriv --reuid 1000 --regid 1000 --clear-groups sleep 100000 3<>/dev/vfio/$(basename $(readlink /sys/bus/pci/devices/$W/iommu_group)) &
 holder=$!
-sleep 1
+until [ "$(cat /proc/$holder/comm)" = sleep ]; do sleep 0.1; done # before that it is still root's
 echo "worker holder: $holder"
 each() { # each FUNCTION: with all, then without each
     "$1" all "$KT_caps"

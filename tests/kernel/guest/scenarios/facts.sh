@@ -16,6 +16,24 @@ look() { echo "$at: driver $(driver $G), power_state $(cat $D/power_state), cont
 # w FILE TEXT: a write's errno name through vp (a shell would only say "write error")
 w() { "$vp" $G "sw=$1,$2" 2>&1 | quiet | sed "s#.*: #$at: write '$2' to $(basename "$1"): #"; }
 
+# hold NAME WORDS: a process that does WORDS and then keeps what it has, until "ends NAME"; a word "until=$T/…" may stand between
+T=$(mktemp -d)
+trap 'rm -rf "$T"' EXIT
+there() { # there FILE [PID]: when the process got that far, or has ended
+    while [ ! -e "$1" ] && { [ -z "${2:-}" ] || kill -0 "$2" 2>/dev/null; }; do sleep 0.1; done
+}
+hold() {
+    name=$1
+    shift
+    "$vp" $G "$@" "until=$T/$name" >/dev/null 2>&1 &
+    holder=$!
+    there "$T/$name.here" $holder
+}
+ends() {
+    : >"$T/$1"
+    wait $holder
+}
+
 at=fresh
 look
 p $G sopen smap srd=0 sunmap
@@ -60,49 +78,44 @@ p $G cont group setc iommu dev info rd=0x100000000 map mrd=0 reset close
 
 # the device is open, nothing of its BAR was touched: vfio-pci claims a BAR at its first use
 at=held-open
-"$vp" $G cont group setc iommu dev sleep=4 >/dev/null 2>&1 &
-holder=$!
-sleep 1.5
+hold open cont group setc iommu dev
 p $G group
 p $G sopen smap
 look
 w reset_method flr
 w reset 1
-wait $holder
+ends open
 p $G sopen smap sunmap
 
 at=held-used
-"$vp" $G cont group setc iommu dev info rd=0 sleep=3 >/dev/null 2>&1 &
-holder=$!
-sleep 1.5
+hold used cont group setc iommu dev info rd=0
 p $G sopen smap
 w reset 1
-wait $holder
+ends used
 w power/control on
 p $G sleep=2 sopen smap srd=0x0 sunmap
 
 # a mapping made before somebody uses the BAR through VFIO
 at=revoked
-"$vp" $G sleep=2 sopen smap srd=0x0 sleep=3 srd=0 sunmap sleep=2 sopen smap srd=0x0 >/tmp/facts.map 2>&1 &
+"$vp" $G sleep=2 sopen smap srd=0x0 "until=$T/used-by-another" srd=0 sunmap sleep=2 sopen smap srd=0x0 >"$T/map" 2>&1 &
 mapper=$!
-sleep 3
+there "$T/used-by-another.here" $mapper
 "$vp" $G cont group setc iommu dev info rd=0 close >/dev/null 2>&1
+: >"$T/used-by-another"
 wait $mapper
-quiet </tmp/facts.map | sed 's/^/revoked: /'
-rm -f /tmp/facts.map
+quiet <"$T/map" | sed 's/^/revoked: /'
 w power/control auto
 
 at=unbind-held
-"$vp" $G cont group setc iommu dev sleep=4 >/dev/null 2>&1 &
-holder=$!
-sleep 1.5
+hold unbind cont group setc iommu dev
 echo $G >$S/drivers/vfio-pci/unbind 2>/dev/null &
 writer=$!
-sleep 1
+while [ -e "$S/devices/$G/driver" ] && kill -0 $writer 2>/dev/null; do sleep 0.1; done
+sleep 0.5
 echo "$at: the writer $(kill -0 $writer 2>/dev/null && echo waits || echo returned), driver $(driver $G)"
 p $G group
 w $S/drivers_probe $G
-wait $holder
+ends unbind
 wait $writer
 look
 

@@ -26,7 +26,7 @@ for f in /run/cdi/*.yaml /var/run/cdi/*.yaml; do [ ! -f "$f" ] || echo "# file $
 $vp $G cont group setc iommu dev sleep=60000 >/dev/null 2>&1 &
 holder=$!
 n=0
-while [ "$(cat /sys/bus/pci/devices/$G/enable)" = 0 ] && [ $n -lt 50 ]; do
+while [ "$(cat /sys/bus/pci/devices/$G/enable)" = 0 ] && [ $n -lt 600 ]; do
     sleep 0.2
     n=$((n + 1))
 done

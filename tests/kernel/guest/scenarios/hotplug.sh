@@ -10,25 +10,34 @@ watch() { # NAME COMMAND...
     shift
     "$@" >/tmp/watch.$n 2>&1 &
     pid=$!
-    for _ in $(seq 200); do
+    for _ in $(seq 2400); do
         grep -q ready /tmp/watch.$n && break
         usleep 50000
     done
 }
-now() { # then time enough for what must not come
+now() {
     read u _ </proc/uptime
     echo "@ now $1 $u"
+}
+noticed() { # until the pod has been told of something new, or never will; then time enough for what must not come
+    for _ in $(seq 1200); do
+        [ "$(grep -c change /tmp/watch.pod)" -gt "$told" ] && break
+        usleep 50000
+    done
+    usleep 2000000
+    told=$(grep -c change /tmp/watch.pod)
 }
 watch other hotplug_watch /tmp/other
 watch pod unshare -n hotplug_watch /tmp/host
 now forge
 nsenter -t $pid -n hotplug_watch --forge && echo "@ forged"
 usleep 2000000
+told=$(grep -c change /tmp/watch.pod)
 now remove
 echo 1 >$D/remove
-usleep 3000000
+noticed
 now rescan
 echo 1 >/sys/bus/pci/rescan
-usleep 3000000
+noticed
 now end
 for n in pod other; do sed "s/^/@ $n /" /tmp/watch.$n; done

@@ -26,35 +26,28 @@ switch ls10-ppcie $W ppcie
 switch h100-ppcie $G ppcie
 
 # someone has it: by the device, and by the group alone
-$vp $G cont group setc iommu dev info rd=0 sleep=20 >/dev/null 2>&1 &
-holder=$!
-sleep 2
+keep device cont group setc iommu dev info rd=0
 echo "worker holder: $holder"
 run held $G query unbind reset "stage off"
 run held-node node holders
-kill -9 $holder
-sleep 1
-$vp $G cont group sleep=8 >/dev/null 2>&1 &
-holder=$!
-sleep 1
+gone
+keep group cont group
 echo "worker holder: $holder"
 run held-group $G unbind reset
 cgroup=/cgroup/container
 run held-group-container $G unbind reset
 cgroup=/cgroup
-kill -9 $holder
-sleep 1
+gone
 
 # an unbind that waits for its user: no driver link, but not free
-$vp $G cont group setc iommu dev info rd=0 sleep=20 >/dev/null 2>&1 &
-holder=$!
-sleep 2
+keep unbinding cont group setc iommu dev info rd=0
 echo $G >/sys/bus/pci/drivers/vfio-pci/unbind &
-sleep 1
+writer=$!
+while [ -e $D/driver ]; do sleep 0.1; done
 echo "worker holder: $holder"
 run held-unbinding $G query reset "stage off"
-kill -9 $holder
-sleep 2
+gone
+wait $writer
 
 run sbr $G "reset sbr" wait-boot "reset flr" wait-boot
 echo "worker methods: $(cat /sys/bus/pci/devices/$G/reset_method)"
