@@ -8,6 +8,7 @@ Readers, built here from their registries and kept under ${XDG_CACHE_HOME:-~/.ca
 Exit status 77 with the reason when a toolchain or its registry is not there; 1 instead when CCNODE_REQUIRE
 names "conformance".
 """
+import fcntl
 import hashlib
 import json
 import os
@@ -44,7 +45,15 @@ def key(*paths):
     return h.hexdigest()[:16]
 
 
-def build(name, files, command, product, env):
+def build(name, *how):
+    """One at a time: another checkout's run uses the same cache."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with open(CACHE / f"{name}.lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return build_alone(name, *how)
+
+
+def build_alone(name, files, command, product, env):
     """Copies files {target: (source, replacements)} into the cache and builds once per content."""
     place = CACHE / f"{name}-{key(*(source for source, _ in files.values()))}"
     program = place / product
@@ -90,7 +99,7 @@ def readers():
 
 
 def read(program, *args):
-    out = subprocess.run([program, *map(str, args)], stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+    out = subprocess.run([program, *map(str, args)], stdout=subprocess.PIPE, text=True, timeout=300, check=True)
     return json.loads(out.stdout)
 
 

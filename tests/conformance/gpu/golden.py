@@ -52,7 +52,7 @@ class Twins(Node):
 
     def tool(self, bdf, *args):
         p = subprocess.run([SIM, "exec", "--root", self.root, "--", sys.executable, "-B", TOOL, "--devices", bdf, *args],
-                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=90)
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=400)
         assert p.returncode == 0, f"{args}: {p.stdout[-2000:]}"
 
     def tool_switch(self, kind, bdf, mode):
