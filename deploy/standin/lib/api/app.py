@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 
 from . import node as nodes
 from .admin import Admin, RequestLog
@@ -26,7 +27,7 @@ class App:
         self.credentials = Credentials(options.dir, not options.plain, options.token, options.service_account)
         self.admin = Admin(self)
         self.connections = set()
-        self.server = None
+        self.server = self.keeper = None
         self.port = options.port
         self._fill()
 
@@ -58,6 +59,7 @@ class App:
     async def up(self):
         if self.server:
             return
+        self._give_port_back()
         self.server = await asyncio.start_server(self._client, "127.0.0.1", self.port, limit=HEAD_MAX,
                                                  ssl=self.credentials.context)
         self.port = self.server.sockets[0].getsockname()[1]
@@ -67,7 +69,16 @@ class App:
         if self.server:
             self.server.close()
             self.server = None
+            # nobody else gets the port meanwhile: bound, so that it is no connection's, and not listening
+            self.keeper = socket.socket()
+            self.keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.keeper.bind(("127.0.0.1", self.port))
         self.close_connections()
+
+    def _give_port_back(self):
+        if self.keeper:
+            self.keeper.close()
+            self.keeper = None
 
     def close_connections(self):
         for connection in list(self.connections):
