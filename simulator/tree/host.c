@@ -107,6 +107,9 @@ static int lock_fd(const char *root, int flags)
 
 int host_tree_lock(const char *root, struct err *err)
 {
+    AUTO_FREE char *dir = xasprintf("%s/.sim", root);
+    if ((mkdir(root, 0755) < 0 && errno != EEXIST) || (mkdir(dir, 0755) < 0 && errno != EEXIST))
+        return err_errno(err, "create %s", dir);
     int fd = lock_fd(root, O_RDWR | O_CREAT); /* never closed: closing would unlock */
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     if (fd < 0)
@@ -131,15 +134,18 @@ pid_t host_tree_pid(const char *root, struct err *err)
     return lock.l_pid;
 }
 
-int host_tree_prepare(const char *root, const struct profile *profile, struct err *err)
+int host_tree_refuse_served(const char *root, struct err *err)
 {
     struct err none = ERR_INIT;
-    if (mkdir(root, 0755) < 0 && errno != EEXIST)
-        return err_errno(err, "create %s", root);
     pid_t pid = host_tree_pid(root, &none);
-    if (pid > 0)
-        return err_set(err, EBUSY, "%s is served already by pid %d: ccnode-sim stop --root %s",
-                       root, (int)pid, root);
+    if (pid <= 0)
+        return 0;
+    return err_set(err, EBUSY, "%s is served already by pid %d: ccnode-sim stop --root %s", root,
+                   (int)pid, root);
+}
+
+int host_tree_prepare(const char *root, const struct profile *profile, struct err *err)
+{
     host_tree_unmount(root); /* what a killed server left */
     struct host host;
     int r = host_open(&host, root, err);

@@ -8,7 +8,10 @@
 #include "base/err.h"
 #include "simulator/tree/profile.h"
 
-/* host_tree_prepare() - plain directories and files of the root (run, var, etc, lib); refuses a root in use. */
+/* host_tree_refuse_served() - -EBUSY with words that say by whom; what decides is the lock */
+int host_tree_refuse_served(const char *root, struct err *err);
+/* host_tree_prepare() - with the lock: takes away what a killed server left mounted, and makes the plain directories and files
+ * of the root (run, var, etc, lib). */
 int host_tree_prepare(const char *root, const struct profile *profile, struct err *err);
 /* host_tree_mount() - sys and dev out of ROOT/.sim/fs (being served already), proc of this machine. */
 int host_tree_mount(const char *root, bool with_dev, struct err *err);

@@ -99,7 +99,9 @@ static int serve_here(const struct profile *profile, const struct serve_options 
     int r = host_tree_lock(options->root, err);
     if (r < 0)
         return r; /* somebody else's mounts: hands off */
-    r = bring_up(profile, options, &thread_err, err);
+    r = host_tree_prepare(options->root, profile, err);
+    if (r == 0)
+        r = bring_up(profile, options, &thread_err, err);
     if (r == 0)
         r = say_ready(options->root, parent_fd, err);
     int sig = 0;
@@ -164,7 +166,7 @@ int serve(const struct serve_options *options, struct err *err)
         return err_errno(err, "the simulated node needs root and /dev/fuse (modprobe fuse)");
     int r = profile_load(options->profile, profile, err);
     if (r == 0)
-        r = host_tree_prepare(options->root, profile, err);
+        r = host_tree_refuse_served(options->root, err);
     if (r < 0)
         return r;
     return options->foreground ? serve_here(profile, options, -1, err)
