@@ -74,12 +74,16 @@ static bool is_wasted(struct agent *agent)
 
 void turn_give_back(struct agent *agent)
 {
-    bool wasted = agent->lease && is_wasted(agent);
-    if (!agent->lease || (is_needed(agent) && !wasted))
+    bool needed = is_needed(agent);
+    bool wasted = needed && agent->lease && is_wasted(agent);
+    if (!needed)
+        *agent->lease_error =
+            '\0'; /* also of a turn that was given back before the orders changed */
+    if (!agent->lease || (needed && !wasted))
         return;
     kube_lease_release(agent->lease);
     agent->lease = NULL;
-    *agent->lease_error = '\0';
+    agent->blocked_since_ms = 0;
     if (!wasted)
         return;
     (void)snprintf(agent->lease_error, sizeof agent->lease_error,
@@ -88,7 +92,6 @@ void turn_give_back(struct agent *agent)
                    agent->label_blocks ? publisher_error(agent->publisher) : agent->journal_error);
     log_warning("turn given back, nothing was changed", "why", agent->lease_error, NULL);
     agent->label_blocks = false;
-    agent->blocked_since_ms = 0;
     agent->turn_again_ms = loop_now_ms(agent->loop) + TURN_AGAIN_MS;
     agent_kick(agent, LOOK_SYSFS, 0); /* what was withdrawn is offered again */
 }
