@@ -381,6 +381,17 @@ void observe_quarantine(const struct workers *workers, struct memory *memory,
     *d->error = '\0';
 }
 
+static void tell_use(const struct observed_device *d)
+{
+    char who[200];
+    if (d->n_pods > 0)
+        (void)snprintf(who, sizeof who, "pod %.90s/%.100s", d->pods[0].namespace, d->pods[0].name);
+    else
+        (void)snprintf(who, sizeof who, "%.40s (pid %d, %.100s)", d->holders[0].comm,
+                       d->holders[0].pid, d->holders[0].what);
+    log_debug("device is in use", "bdf", d->dev.bdf, "by", who, NULL);
+}
+
 /* @users_known: what somebody had is still his while it is not known who has what, as when kubelet restarts: the device
  * must not be withdrawn then, or kubelet refuses the pod that has it. */
 static void know(struct memory *memory, const struct journal *journal, const char *boot_id,
@@ -396,6 +407,8 @@ static void know(struct memory *memory, const struct journal *journal, const cha
     m->released = m->released || d->n_holders > 0 || d->n_pods > 0;
     d->released = m->released;
     if (d->n_holders > 0 || d->n_pods > 0 || (m->was_held && !users_known)) {
+        if (!m->was_held)
+            tell_use(d);
         m->was_held = true;
         m->busy_tries = 0;
         enum cc_mode mode = journal_verified_mode(journal, &d->dev, boot_id);

@@ -11,7 +11,7 @@
 #define PATCH_DEADLINE_MS 10000
 #define LAZY_MS 1000 /* annotation or message alone, nothing under way */
 #define LAZY_CHANGING_MS                                                                           \
-    5000                    /* the same while devices are being changed: the end will tell it all */
+    20000 /* the same while devices are being changed: the end will tell it all, even on a busy node */
 #define STALE_WATCH_MS 1000 /* events from before our own patch are still on the way that long */
 #define FIGHT_MS 100        /* first wait before a foreign value is put right; doubles up to */
 #define FIGHT_MAX_MS 10000

@@ -62,7 +62,8 @@ class Timeline:
         for since, until, meta in self.versions():
             labels = meta.get("labels", {})
             state, ready = labels.get(STATE), labels.get(READY) == "true"
-            what = f"from {since:.6f} to {until:.6f} in state {state}, ready {labels.get(READY)}"
+            told = [f"{d['bdf']} {d['health']}: {d['reason']}" for d in json.loads(meta.get("annotations", {}).get(STATUS, "[]")) if d["reason"]]
+            what = f"from {since:.6f} to {until:.6f} in state {state}, ready {labels.get(READY)}, saying {told}"
             for bdf in self.modes if state in MODES else ():
                 want = "off" if state != "ppcie" and bdf in self.switches else state
                 self.check_device(devices[bdf], f"{what}, but {bdf}", (want,), since, until)

@@ -206,7 +206,7 @@ static void details_wait_and_go_along(void **state)
     answer_both();
     wish.n_changing = 1;
     want("off", "false", "[4]");
-    pass(4000);
+    pass(19000);
     assert_int_equal(kube.n_patches, 2); /* longer while devices are being changed */
     want("changing", "false", "[5]");
     assert_int_equal(kube.n_patches, 3); /* a label does not wait and takes the rest along */
