@@ -284,7 +284,8 @@ static void on_cond_lazy(void *arg)
 {
     struct publisher *p = arg;
     p->cond_timer = NULL;
-    if (!p->cond_patching && p->node_exists)
+    if (!p->cond_patching && p->node_exists &&
+        strcmp(p->cond_wish.message, p->cond_known.message) != 0)
         send_condition(p);
 }
 
@@ -296,6 +297,8 @@ static void send_condition_if_needed(struct publisher *p)
     bool urgent = !p->cond_is_known || strcmp(wish->status, known->status) != 0 ||
                   strcmp(wish->reason, known->reason) != 0;
     if (urgent && !(p->cond_timer && p->cond_backoff.failures > 0)) {
+        loop_cancel(p->cond_timer); /* it takes the message along */
+        p->cond_timer = NULL;
         send_condition(p);
     } else if (!urgent && strcmp(wish->message, known->message) != 0 && !p->cond_timer) {
         int64_t wait = p->changing ? LAZY_CHANGING_MS : LAZY_MS;
@@ -312,6 +315,19 @@ static void wish_label(struct publisher *p, enum key key, const struct label_wis
         set_value(&p->wish, key, wish->action == LABEL_SET ? wish->value : NULL);
 }
 
+/* What waited for the end of the change has come to it. */
+static void hurry(struct publisher *p)
+{
+    if (p->timer && !p->hold) {
+        loop_cancel(p->timer);
+        p->timer = NULL;
+    }
+    if (p->cond_timer && p->cond_backoff.failures == 0) {
+        loop_cancel(p->cond_timer);
+        p->cond_timer = NULL;
+    }
+}
+
 void publisher_want(struct publisher *p, const struct published *published)
 {
     wish_label(p, KEY_STATE, &published->mode_state);
@@ -323,7 +339,10 @@ void publisher_want(struct publisher *p, const struct published *published)
     (void)snprintf(p->cond_wish.reason, sizeof p->cond_wish.reason, "%s", published->cond_reason);
     (void)snprintf(p->cond_wish.message, sizeof p->cond_wish.message, "%s",
                    published->cond_message);
+    bool ended = p->changing && published->n_changing == 0;
     p->changing = published->n_changing > 0;
+    if (ended)
+        hurry(p);
     p->wished = true;
     send_if_needed(p);
     send_condition_if_needed(p);

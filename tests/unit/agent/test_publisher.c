@@ -212,9 +212,18 @@ static void details_wait_and_go_along(void **state)
     assert_int_equal(kube.n_patches, 3); /* a label does not wait and takes the rest along */
     assert_string_equal(kube.patch, "nvidia.com/cc.mode.state=changing;ccnode.io/status=[5];");
     answer_both();
-    pass(10000);
+    pass(30000);
     assert_int_equal(kube.n_patches, 3);
-    assert_int_equal(kube.n_conditions, 3);
+    assert_int_equal(kube.n_conditions,
+                     3); /* the message that waited went along, and not once more */
+    want("changing", "false", "[6]");
+    pass(1000);
+    wish.n_changing = 0;
+    want("changing", "false", "[7]"); /* the change is over: what waited is told soon */
+    assert_int_equal(kube.n_patches, 3);
+    pass(1100);
+    assert_int_equal(kube.n_patches, 4);
+    assert_int_equal(kube.n_conditions, 4);
 }
 
 static void ready_is_false_before_hardware_is_touched(void **state)
