@@ -1,5 +1,4 @@
 /* Starts the chains that may start, and digests what they report. */
-#include <errno.h>
 #include <string.h>
 
 #include "base/auto.h"
